@@ -146,7 +146,8 @@ def _charts(bars, scatter, parallel, unwanted):
     cards += [_card('BAR', family(k), metricKey=k, displayName=k) for k in bars]
     cards += [_card('BAR', family(k), metricKey=k, deleted=True) for k in unwanted]
     sections = ['overview', *dict.fromkeys(family(k) for k in bars)]
-    return cards, [{'uuid': s, 'name': s, 'display': True, 'isReordered': True} for s in sections]
+    wide = {'overview': {'columns': 2, 'cardHeight': 520}}
+    return cards, [{'uuid': s, 'name': s, 'display': True, 'isReordered': True, **wide.get(s, {})} for s in sections]
 
 # %% ../nbs/25_track.ipynb #636ec2d1
 def pack(
@@ -167,10 +168,12 @@ def prepare_view(
 )->str: # the view's address below the server's
     "Prepare the page of an experiment: the table's columns, all runs, and the charts"
     seen = {k for r in runs(exp) for k in r.data.metrics}
+    shown = [_column(c) for c in columns]
     cards, sections = _charts(bars, scatter, parallel, sorted(seen - set(bars)))
     state = {'searchFilter': '', 'orderByKey': _column(order_by), 'orderByAsc': False, 'runsHiddenMode': 'SHOWALL',
-             'selectedColumns': [_column(c) for c in columns], 'compareRunCharts': cards, 'compareRunSections': sections,
-             'isAccordionReordered': True, 'autoRefreshEnabled': False, 'hideEmptyCharts': True}
+             'selectedColumns': shown, 'columnOrder': shown, 'columnWidths': {"tags.`mlflow.runName`": 330},
+             'compareRunCharts': cards, 'compareRunSections': sections, 'isAccordionReordered': True,
+             'autoRefreshEnabled': False, 'hideEmptyCharts': True}
     key, now = name.lower().replace(' ', '-'), int(time.time()*1000)
     tag = json.dumps({'name': name, 'createdAt': now, 'updatedAt': now, 'state': pack(state)})
     exp.client.set_experiment_tag(exp.id, f'mlflow.sharedViewState.{key}', tag)
