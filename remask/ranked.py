@@ -62,8 +62,8 @@ def on_schedule(
 # %% ../nbs/15_ranked.ipynb #e894bd80
 def by_budget(st):
     "Pick the surest round(sum of p over hidden), at least one (the reference system's 'llada')"
-    p = ancestral(replace(st, sigma=0.)).float()*st.masked
-    return top(st.p, st.masked, p.sum(1, keepdim=True).round().clamp(min=1))
+    p = ancestral(replace(st, sigma=0.)).float().double()*st.masked
+    return top(st.p, st.masked, p.sum(1, keepdim=True).float().round().clamp(min=1))
 
 def llada_budget():
     "Reveal in order of confidence with the reference system's budget (ahead of the schedule)"

@@ -171,7 +171,7 @@ def prepare_view(
     shown = [_column(c) for c in columns]
     cards, sections = _charts(bars, scatter, parallel, sorted(seen - set(bars)))
     state = {'searchFilter': '', 'orderByKey': _column(order_by), 'orderByAsc': False, 'runsHiddenMode': 'SHOWALL',
-             'selectedColumns': shown, 'columnOrder': shown, 'columnWidths': {"tags.`mlflow.runName`": 330},
+             'selectedColumns': shown, 'columnOrder': shown, 'columnWidths': {"attributes.`Run Name`": 330},
              'compareRunCharts': cards, 'compareRunSections': sections, 'isAccordionReordered': True,
              'autoRefreshEnabled': False, 'hideEmptyCharts': True}
     key, now = name.lower().replace(' ', '-'), int(time.time()*1000)

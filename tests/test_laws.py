@@ -1,0 +1,104 @@
+"""The laws of the sampler, for every method, on graphs and text, with one alpha per row and one per position."""
+import pytest, torch
+from dataclasses import replace
+from remask.tokens import TokenSpace, hide, is_clean
+from remask.graphs import graph_space, slots
+from remask.schedules import SCHEDULES, linear, uniform_grid
+from remask.denoiser import Denoised
+from remask.sampler import Noise, Process, ancestral, sample
+from remask.methods import METHODS
+
+# Methods with the published semantics, and no others, may break law 2 (visible share) and law 3 (reveal and remask in one step).
+EXEMPT = {'llada_argmax_no_remask', 'llada_topp09_no_remask',
+          *(f'{u}_topp09_remdm_cap_eta{e}' for u in ('llada', 'random') for e in ('02', '04', '06', '08', '10')),
+          *(f'{u}_topp09_remdm_confidence_tsw{t}' for u in ('llada', 'random') for t in ('03', '05', '07', '10'))}
+
+
+def test_only_published_methods_are_exempt():
+    assert {k for k, m in METHODS.items() if m.law == 'published'} == EXEMPT
+
+
+def text_space():
+    legal = torch.zeros(12, 11, dtype=torch.bool); legal[:, :9] = True
+    return TokenSpace(9, 10, legal)
+
+
+def per_position(t, real):
+    "A (B,L) schedule: every position has its own speed; PAD is always visible"
+    power = torch.linspace(.5, 2, real.shape[1], dtype=torch.float64)
+    a = 1 - torch.as_tensor(t, dtype=torch.float64).reshape(-1, 1)**power
+    return torch.where(real, a.expand(len(real), -1), 1.)
+
+
+def rows(space):
+    if space.L == 36: real = slots(torch.tensor([4, 5, 6, 7, 8, 8, 3, 1]))
+    else: real = torch.arange(12)[None] < torch.tensor([12, 12, 9, 7, 5, 12, 1, 3])[:, None]
+    x = hide(space, real)
+    x[::2, 0] = 3                                           # a prompt in every other row
+    return x, real
+
+
+def denoiser(space, dtype=torch.float64):
+    "A fixed random function of the whole row, in which every row is computed alike whatever its company"
+    g = torch.Generator().manual_seed(0)
+    emb, out = (torch.randn(space.L, space.V, generator=g).to(dtype) for _ in range(2))
+    def f(x, t, real):
+        h = torch.sin(emb[torch.arange(space.L), x].sum(1, keepdim=True) + emb[torch.arange(space.L), x])
+        return Denoised(2*torch.sin(3*h[..., None]*out + t))
+    return f
+
+
+CASES = [(s, a) for s in (graph_space(8), text_space()) for a in (linear, per_position)]
+IDS = [f'{d}-{v}' for d in ('graph', 'text') for v in ('v1', 'v2')]
+
+
+@pytest.fixture(params=CASES, ids=IDS)
+def case(request):
+    space, alpha = request.param
+    return Process(denoiser(space), alpha, space), *rows(space)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_laws(name, case):
+    proc, x, real = case
+    m, ts, log = METHODS[name], uniform_grid(23), []
+    out = sample(proc, x, ts, m.policy, m.draw, callback=lambda st, new, keep: log.append((st, new, keep)))
+    # 1: PAD and prompt stay, nothing is hidden at the end, every id is legal at its position
+    assert (out[~real] == proc.space.pad).all() and (out[::2, 0] == 3).all() and is_clean(proc.space, out).all()
+    for st, new, keep in log:
+        sigma = torch.as_tensor(m.policy.remask(replace(st, score=m.policy.score(st))))*(st.s > 0)
+        if st.s == 0: assert (new != proc.space.mask)[st.decoded].all()                     # 3: nothing is remasked at the end
+        if m.law == 'rate':                                                                 # 2
+            reveal = m.policy.reveal(replace(st, sigma=sigma))
+            law = (1 - sigma)*st.alpha_t + reveal*(1 - st.alpha_t) - st.alpha_s
+            assert law.abs().masked_fill(~st.ours, 0).max() < 1e-12
+        if m.law == 'ranked':
+            assert ((new != proc.space.mask) & st.ours).sum(1, keepdim=True).equal(st.n_visible.long())
+        if m.law != 'published':                                                            # 3: hidden stay themselves
+            assert (new == st.x)[st.decoded & (new != proc.space.mask)].all()
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_batch_invariance(name, case):                                                      # 4
+    proc, x, _ = case
+    m, ts = METHODS[name], uniform_grid(11)
+    run = lambda ids: sample(proc, x[ids], ts, m.policy, m.draw, Noise(3, ids), check=False)
+    whole, order = run(torch.arange(8)), torch.tensor([6, 1, 3, 0])
+    assert run(order).equal(whole[order]) and run(torch.tensor([5])).equal(whole[5:6])
+
+
+def test_a_lagging_reveal_rate_breaks_the_law():
+    "The rate law can fail: MDLM's rate under cap remasking does not reach alpha_s"
+    proc, (x, _) = Process(denoiser(graph_space(8)), linear, graph_space(8)), rows(graph_space(8))
+    seen = []
+    sample(proc, x, uniform_grid(9), METHODS['random_topp09_remdm_cap_eta02'].policy, callback=lambda st, new, keep: seen.append(st))
+    st = replace(seen[4], sigma=torch.full_like(seen[4].p, .2))
+    assert ((.8*st.alpha_t + ancestral(replace(st, sigma=0.))*(1 - st.alpha_t)) - st.alpha_s).max() < -.01
+
+
+@pytest.mark.parametrize('alpha', SCHEDULES.values(), ids=SCHEDULES)
+def test_every_schedule_reaches_the_end(alpha):
+    space = text_space()
+    x, real = rows(space)
+    out = sample(Process(denoiser(space), alpha, space), x, uniform_grid(7))
+    assert is_clean(space, out).all()
