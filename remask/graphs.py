@@ -283,7 +283,8 @@ def canvas(
 )->np.ndarray: # (n,4) int, y down
     "Scale a plan to whole pixels, as `relate` wants them"
     b = np.asarray(boxes, dtype=float)
-    if not np.isfinite(b).all() or (b[:, :2] >= b[:, 2:]).any(): raise ValueError("a box is not x0<x1, y0<y1")
+    if b.shape != (len(b), 4) or not (b[:, :2] < b[:, 2:]).all() or not np.isfinite(b).all():
+        raise ValueError("a box is not x0,y0,x1,y1 with x0<x1 and y0<y1")
     (x, y), (X, Y) = b[:, :2].min(0), b[:, 2:].max(0)
     down = np.stack([b[:, 0]-x, Y-b[:, 3], b[:, 2]-x, Y-b[:, 1]], 1)
     return np.rint(down * side/max(X-x, Y-y)).astype(np.int64)
@@ -408,6 +409,7 @@ def read_graphs(
     if kind == 'auto': kind = _kind(path, read_whole(path))
     if kind is None: raise ValueError(f"{path} is of no known kind: name data.mat, ResPlan or JSON lines")
     if kind not in READERS: raise ValueError(f"unknown kind {kind!r}: choose auto, {', '.join(READERS)}")
+    if n_max is not None and n_max < 1: raise ValueError(f"n_max is {n_max}: give the largest number of rooms")
     read, usual = READERS[kind]
     if read: return read(path, n_max or usual)
     graphs = read_jsonl(path, n_max or usual)
@@ -427,7 +429,7 @@ def split(
 )->Split:
     "Cut n graphs in three by a permutation drawn on the CPU, the same on every machine"
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"fractions {fractions} add up to {sum(fractions):g}: give shares that add up to 1")
+        raise ValueError(f"fractions {fractions} sum to {sum(fractions):g}: give three shares >= 0 that sum to 1")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     a, b = int(fractions[0]*n), int(fractions[1]*n)
     return Split(order[:a], order[a:a+b], order[a+b:])

@@ -1,0 +1,129 @@
+"""The comparison: the published figures are what was printed, tables say what the records say, pictures are honest."""
+import json, pathlib
+import matplotlib
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np, pandas as pd, pytest
+from scipy.stats import ttest_rel
+from remask.compare import (FAMILIES, FLOOR, _spread, cell, comparison_markdown, from_floor, heat_map, paired, pareto,
+                            read_published, read_records, tidy, wide)
+from remask.graph_metrics import BETTER
+from remask.methods import PUBLISHED
+
+PRINTED = pathlib.Path(__file__).parents[1]/'nbs'/'experiments'/'published.csv'
+RNG = np.random.default_rng(0)
+
+
+def record(name, S=5, **params):
+    seeds = [{k: float(RNG.random()) for k in BETTER} for _ in range(S)]
+    both = {k: [s[k] for s in seeds] for k in BETTER}
+    return dict(method=name, published_name=name, params=params, per_seed=seeds,
+                summary={k: [float(np.mean(v)), float(np.std(v))] for k, v in both.items()})
+
+
+@pytest.fixture(scope='module')
+def records(): return [record('a', eta=.2), record('b', eta=None), record(FLOOR)]
+
+
+@pytest.fixture(scope='module')
+def published(): return read_published(PRINTED)
+
+
+def test_the_published_table_is_whole_and_names_our_methods(published):
+    assert len(published) == 24*18 and published.notna().all().all()
+    names = set(published.method)
+    assert set(PUBLISHED) <= names and {n for n in names - set(PUBLISHED)} == {
+        'v2_llada_topp09_no_remask', 'v2_llada_topp09_remdm_confidence_tsw10'}
+    assert set(published.metric) <= set(BETTER)
+
+
+@pytest.mark.parametrize('method, metric, mean, std', [
+    ('llada_topp09_no_remask', 'validity/inside_validity', .994, .003),
+    ('llada_topp09_remdm_confidence_tsw10', 'coverage/unique_archetypes', 120.8, 4.7),
+    ('random_topp09_remdm_confidence_tsw10', 'structure/mmd_spectral', .05707, .00151),
+    ('v2_llada_topp09_no_remask', 'coverage/diversity', .6712, .0101),
+    ('random_argmax_no_remask', 'conditional/edge_js_weighted', .0828, .0064)])
+def test_published_figures_read_by_eye(published, method, metric, mean, std):
+    row = published[(published.method == method) & (published.metric == metric)].iloc[0]
+    assert (row['mean'], row['std']) == pytest.approx((mean, std))
+
+
+def test_written_again_the_figures_are_those_that_were_printed(published):
+    printed = pd.read_csv(PRINTED, dtype=str).set_index('method')
+    for r in published.itertuples():
+        if r.metric == 'structure/mmd_spectral': continue  # printed with one decimal more than we write
+        column = r.metric if r.metric in printed else r.metric + ' %'
+        text = printed[column][[m.replace('.', '') == r.method for m in printed.index]].iloc[0]
+        ours = cell(r.mean, r.std, r.metric).rstrip('%').split(' ± ')
+        theirs = text.split('±')
+        assert list(map(float, ours)) == pytest.approx([v for v in map(float, theirs) if v or len(ours) > 1]), text
+
+
+def test_every_published_metric_has_a_family(published):
+    shown = {m for ms in FAMILIES.values() for m in ms}
+    assert set(published.metric) | set(BETTER) <= shown
+
+
+def test_the_page_says_what_the_records_say(records, published):
+    page = comparison_markdown(records, published)
+    rows = [[c.strip() for c in l.strip('|').split('|')] for l in page.splitlines() if l.startswith('|')]
+    at = next(i for i, r in enumerate(rows) if 'inside_validity' in r)
+    column = rows[at].index('inside_validity')
+    for r, line in zip(records, rows[at+2:]):
+        assert line[0] == r['method']
+        assert line[column] == cell(*r['summary']['validity/inside_validity'], 'validity/inside_validity')
+    assert '## Cost' not in page and f'`{FLOOR}`' in page
+
+
+def test_published_figures_stand_behind_ours_and_only_where_there_are_some(published):
+    page = comparison_markdown([record('llada_topp09_no_remask'), record('new')], published)
+    lines = [l for l in page.splitlines() if l.startswith('| llada_topp09_no_remask')]
+    assert any('(99.4 ± 0.3%)' in l for l in lines) and any('(0.9454 ± 0.0047)' in l for l in lines)
+    assert not any('(' in l for l in page.splitlines() if l.startswith('| new'))
+
+
+def test_a_missing_metric_is_marked(records):
+    less = dict(records[0], summary={}, method='less')
+    assert '| less | -- |' in comparison_markdown([less, records[1]])
+
+
+def test_paired_differences_agree_with_the_paired_t_test(records):
+    df = paired(records, 'a', ['coverage/diversity']).set_index('method')
+    a, b = ([s['coverage/diversity'] for s in r['per_seed']] for r in records[:2])
+    want = ttest_rel(b, a).confidence_interval(.95)
+    assert (df.low['b'], df.high['b']) == pytest.approx((want.low, want.high))
+    assert list(df.index) == ['b'], 'the floor has other seeds: it is not paired'
+
+
+def test_bad_records_are_named(tmp_path, records):
+    for i, r in enumerate(records[::-1]): (tmp_path/f'{i}.json').write_text(json.dumps(r))
+    assert [r['method'] for r in read_records(sorted(tmp_path.glob('*.json')))][-1] == FLOOR
+    (tmp_path/'0.json').write_text('{"method"')
+    with pytest.raises(ValueError, match='0.json.*evaluate that method again'): read_records([tmp_path/'0.json'])
+    with pytest.raises(ValueError, match='nowhere.json'): read_records([tmp_path/'nowhere.json'])
+    with pytest.raises(ValueError, match="no method 'z'"): paired(records, 'z', [])
+
+
+def test_distance_from_the_floor_has_the_sign_of_better(records):
+    table = tidy(records)
+    d, w = from_floor(table, BETTER), wide(table, BETTER)
+    for k in BETTER:
+        for m in 'a', 'b':
+            gain = (w.at[m, k] - w.at[FLOOR, k])*(-1 if BETTER[k] == 'less' else 1)
+            assert d.at[m, k] <= 0 if BETTER[k] == 'floor' else np.sign(d.at[m, k]) == np.sign(gain)
+
+
+@pytest.mark.parametrize('y', [[0., 0., 0.], [1., .99, .98, .2], RNG.random(22)])
+def test_names_never_come_closer_than_the_gap_and_keep_their_order(y):
+    out = _spread(np.array(y), .1)
+    assert (np.diff(np.sort(out)) >= .1 - 1e-9).all()
+    assert (np.argsort(out) == np.argsort(y)).all()
+
+
+def test_pictures_hold_every_method_once(records):
+    table = tidy(records)
+    names = [t.get_text().strip() for t in pareto(table).texts]
+    assert sorted(names) == sorted(['a', 'b', FLOOR])
+    ax = heat_map(table, BETTER)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ['a', 'b', FLOOR]
+    plt.close('all')

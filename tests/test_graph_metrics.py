@@ -1,0 +1,506 @@
+"""Every metric against a second writing of its definition in plain python and networkx; laws; what fails."""
+import math
+from collections import Counter, defaultdict
+from itertools import combinations, permutations, product
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+
+from remask import graph_metrics as gm
+from remask.graphs import MASK, NO_EDGE, PAD, Graph, decode, encode, relate, slots
+
+FORBIDDEN = {0: '1 2 3 4 5 6 7 8 9 10 11', 1: '2 3 4 5 6 7 8 9 10 11', 2: '1 3 5 6 7 8 9 10 11',
+             3: '10', 4: '1 3 5 8 9 10 11', 5: '2 3 4 9 10 11', 6: '3 9 10', 7: '3 9 10', 8: '3 9 10',
+             9: '2 3 6 10 11', 10: '1 2 3 4 5 6 7 8 9 11', 11: '9'}
+FORBIDDEN = {(a, int(b)) for a, bs in FORBIDDEN.items() for b in bs.split()}
+PUBLISHED = """validity/validity validity/inside_validity validity/spatial_transitivity coverage/diversity
+    coverage/novelty coverage/mode_coverage_weighted coverage/mode_coverage_unweighted
+    coverage/unique_archetypes distribution/node_js distribution/edge_js distribution/node_tv distribution/edge_tv distribution/rooms_w1
+    structure/mmd_degree structure/mmd_clustering structure/mmd_spectral conditional/edge_js_weighted
+    conditional/edge_tv_weighted conditional/degree_tv_weighted""".split()
+
+
+def physical(N, seed, n_max=8):
+    "Boxes dropped at random: relations that fit together, some graphs apart, few types so that plans repeat"
+    rng = np.random.default_rng(seed)
+    n, types = rng.integers(1, n_max + 1, N), rng.choice([0, 1, 2, 3, 7, 9, 10], (N, n_max))
+    at = rng.integers(0, 200, (N, n_max, 2))
+    boxes = np.concatenate([at, at + rng.integers(20, 120, (N, n_max, 2))], -1)
+    x = torch.from_numpy(np.concatenate([types, relate(boxes)], 1))
+    return torch.where(slots(torch.from_numpy(n), n_max), x, PAD)
+
+
+def broken(N, seed, n_max=8):
+    "Relations at random, some without any, and rows that cannot be read in four ways"
+    rng = np.random.default_rng(seed)
+    x = physical(N, seed, n_max).numpy()
+    e = x[:, n_max:]
+    e[:] = np.where(e == PAD, PAD, rng.integers(13, 24, e.shape))
+    e[::5] = np.where(e[::5] == PAD, PAD, NO_EDGE)
+    real = x != PAD
+    for kind, k in product(range(4), range(0, N, 20)):
+        row, where = x[k + kind], real[k + kind].nonzero()[0]
+        if kind == 0: row[rng.choice(where)] = MASK
+        if kind == 1: row[0] = 13 + rng.integers(10)
+        if kind == 2: row[-1] = 3
+        if kind == 3: row[0] = PAD
+    return torch.from_numpy(x)
+
+
+def shuffled(x, n_max, seed):
+    "The same diagrams with their rooms renumbered"
+    rng = np.random.default_rng(seed)
+    return encode([renumbered(g, rng.permutation(len(g.types))) for g in decode(x, n_max)], n_max)
+
+
+def renumbered(g, at):
+    types = [0]*len(g.types)
+    for i, t in enumerate(g.types): types[at[i]] = t
+    edges = [(int(at[i]), int(at[j]), r) for i, j, r in g.edges]
+    edges = [(i, j, r) if i < j else (j, i, 9 - r) for i, j, r in edges]
+    return Graph(tuple(int(t) for t in types), tuple(sorted(edges)))
+
+
+# ---- the definitions once more, graph by graph
+
+def read(row, M):
+    "(graph, no mask left); a row that cannot be read is the graph without rooms"
+    row, pos = row.tolist(), {}
+    for k, (i, j) in enumerate(combinations(range(M), 2)): pos[i, j] = M + k
+    n = sum(v != PAD for v in row[:M])
+    inside = set(range(n)) | {p for (i, j), p in pos.items() if j < n}
+    good = n > 0 and all((0 <= v <= 12 if p < M else 13 <= v <= 23) if p in inside else v == PAD
+                         for p, v in enumerate(row))
+    if not good: return Graph((), ()), MASK not in row
+    edges = tuple((i, j, row[p] - 13) for (i, j), p in pos.items() if p in inside and row[p] < NO_EDGE)
+    return Graph(tuple(row[:n]), edges), True
+
+
+def bare(g):
+    G = nx.Graph()
+    G.add_nodes_from(range(len(g.types)))
+    G.add_edges_from((i, j) for i, j, _ in g.edges)
+    return G
+
+
+def acyclic(g, before, after):
+    D = nx.DiGraph()
+    D.add_edges_from((i, j) if r in before else (j, i) for i, j, r in g.edges if r in before + after)
+    return nx.is_directed_acyclic_graph(D)
+
+
+def contained(g):
+    inner = [(i, j) if r == 4 else (j, i) for i, j, r in g.edges if r in (4, 5)]
+    return not any((g.types[i], g.types[j]) in FORBIDDEN for i, j in inner)
+
+
+def validity(graphs, no_mask):
+    rows = []
+    for g, clear in zip(graphs, no_mask):
+        ok = len(g.types) > 0
+        con = ok and nx.is_connected(bare(g))
+        typ = ok and g.types.count(0) <= 1 and g.types.count(10) <= 1
+        h, v = acyclic(g, (0, 1, 2), (7, 8, 9)), acyclic(g, (0, 3, 8), (1, 6, 9))
+        ins = contained(g)
+        rows.append(dict(validity=con and typ, connected=con, valid_types=typ, no_mask=clear, in_range=ok,
+                         inside_validity=ins, inside_validity_strict=ins and ok,
+                         spatial_transitivity=h and v, spatial_transitivity_strict=h and v and ok,
+                         h_consistent=h, v_consistent=v))
+    out = {f'validity/{k}': np.mean([r[k] for r in rows]) for k in rows[0]}
+    for n in {len(g.types) for g in graphs}:
+        mine = [(r, g) for r, g in zip(rows, graphs) if len(g.types) == n]
+        for k in 'validity connected valid_types spatial_transitivity h_consistent v_consistent'.split():
+            out[f'validity/{k}_n{n}'] = np.mean([r[k] for r, _ in mine])
+        if n > 1: out[f'structure/edge_present_n{n}'] = np.mean([len(g.edges)/(n*(n-1)/2) for _, g in mine])
+    out['structure/edges_mean'] = np.mean([len(g.edges) for g in graphs if g.types])
+    share = [len(g.edges)/math.comb(len(g.types), 2) for g in graphs if len(g.types) > 1]
+    return out | ({'structure/edge_present': np.mean(share)} if share else {})
+
+
+def coverage(graphs, train):
+    N, seen, kinds = len(graphs), set(train), Counter(tuple(sorted(g.types)) for g in train)
+    mine = {tuple(sorted(g.types)) for g in graphs}
+    return {'coverage/diversity': len(set(graphs))/N,
+            'coverage/novelty': np.mean([g not in seen for g in graphs]),
+            'coverage/mode_coverage_unweighted': len(mine & set(kinds))/len(kinds),
+            'coverage/mode_coverage_weighted': sum(kinds[k] for k in mine if k in kinds)/len(train),
+            'coverage/unique_archetypes': len(mine), 'coverage/unique_archetypes_strict': len(mine - {()}),
+            'coverage/training_archetypes': len(kinds)}
+
+
+def normal(counts):
+    return [c/sum(counts) for c in counts] if sum(counts) else [1/len(counts)]*len(counts)
+
+
+def KL(p, q, eps=1e-10): return sum(a*math.log(a/(b + eps)) for a, b in zip(p, q) if a > 1e-10)
+
+
+def JS(p, q):
+    m = [(a + b)/2 for a, b in zip(p, q)]
+    return sum(a*math.log(a/c) for h in (p, q) for a, c in zip(h, m) if a > 0)/2
+
+
+def TV(p, q): return sum(abs(a - b) for a, b in zip(p, q))/2
+
+
+DISTANCES = dict(js=JS, tv=TV, kl=KL)
+
+
+def both_ways(h): return [a + b for a, b in zip(h, h[::-1])]
+
+
+def marginals(graphs, M):
+    t, e, n = Counter(), Counter(), Counter()
+    for g in graphs: t.update(g.types); e.update(r for *_, r in g.edges); n[len(g.types)] += 1
+    return [t[k] for k in range(13)], [e[k] for k in range(10)], [n[k] for k in range(1, M + 1)]
+
+
+def distribution(graphs, train, M):
+    (t, e, n), (tt, te, tn) = marginals(graphs, M), marginals(train, M)
+    out, p, q = {}, normal(n) if sum(n) else [1] + [0]*(M - 1), normal(tn)
+    for k, d in DISTANCES.items():
+        out[f'distribution/node_{k}'] = d(normal(t), normal(tt))
+        out[f'distribution/edge_{k}'] = d(normal(e), normal(te))
+        out[f'distribution/edge_{k}_sym'] = d(normal(both_ways(e)), normal(both_ways(te)))
+    out['distribution/rooms_w1'] = sum(abs(sum(p[:k+1]) - sum(q[:k+1])) for k in range(M))
+    return out | {'distribution/rooms_kl': KL(p, q)}
+
+
+def by_pair(graphs, sym=False):
+    out = defaultdict(lambda: [0.]*10)
+    for g in graphs:
+        for i, j, r in g.edges:
+            a, b = g.types[i], g.types[j]
+            if a > b: a, b, r = b, a, 9 - r
+            out[a, b][r] += 1
+    for (a, b), h in out.items():
+        if sym and a == b: h[:] = both_ways(h)
+    return out
+
+
+def by_type(graphs, M):
+    out = defaultdict(lambda: [0.]*M)
+    for g in graphs:
+        for i, k in bare(g).degree: out[g.types[i]][k] += 1
+    return out
+
+
+def grouped(have, want, use, name):
+    out, w = {}, [sum(want[k]) for k in use]
+    for kind, d in DISTANCES.items():
+        v = [d(normal(have[k]), normal(want[k])) for k in use]
+        out[name.format(kind)] = np.mean(v)
+        out[name.format(kind + '_weighted')] = np.average(v, weights=w)
+    return out
+
+
+def conditional(graphs, train, M):
+    want, deg = by_pair(train), by_type(train, M)
+    use = sorted(k for k in want if sum(want[k]) >= 5)
+    top = sorted(use, key=lambda k: -sum(want[k]))[:20]
+    kinds = [t for t in range(13) if sum(deg[t]) >= 20]
+    sym = {k: v for k, v in by_pair(train, True).items()}
+    out = (grouped(by_pair(graphs), want, use, 'conditional/edge_{}')
+           | grouped(by_pair(graphs), want, top, 'conditional/edge_{}_top20')
+           | grouped(by_type(graphs, M), deg, kinds, 'conditional/degree_{}'))
+    halved = {k: [c/2 for c in v] if k[0] == k[1] else v for k, v in sym.items()}
+    out |= grouped(by_pair(graphs, True), halved, use, 'conditional/edge_{}_sym')
+    numbers = dict(pairs_evaluated=len(use), pairs_evaluated_top20=len(top), types_evaluated=len(kinds))
+    return out | {f'conditional/num_{k}': v for k, v in numbers.items()}
+
+
+def vectors(graphs, M):
+    deg, clu, spe = [], [], []
+    for g in graphs:
+        G, n = bare(g), len(g.types)
+        d, c = np.zeros(M), np.zeros(10)
+        for _, k in G.degree: d[k] += 1
+        for v in nx.clustering(G).values(): c[min(int(10*v), 9)] += 1
+        s = sorted(nx.normalized_laplacian_spectrum(G)) if n > 1 else [0.]
+        deg.append(d/n); clu.append(c/n); spe.append(np.round(np.pad(s, (0, M - n)), 12))
+    return dict(degree=np.array(deg), clustering=np.array(clu), spectral=np.array(spe))
+
+
+def width(x, y):
+    D = lambda a, b: ((a[:, None] - b[None])**2).sum(-1)
+    every = np.concatenate([D(x, x).ravel(), D(y, y).ravel(), D(x, y).ravel()])
+    return math.sqrt(np.median(every[every > 0])/2) if (every > 0).any() else 1.
+
+
+def mmd2(x, y):
+    s = width(x, y)
+    K = lambda a, b: np.exp(-((a[:, None] - b[None])**2).sum(-1)/(2*s*s))
+    off = lambda k: (k.sum() - np.trace(k))/(len(k)*(len(k) - 1))
+    return off(K(x, x)) + off(K(y, y)) - 2*K(x, y).mean()
+
+
+def structure(graphs, train, M):
+    graphs = [g for g in graphs if g.types]
+    a, b, out = vectors(graphs, M), vectors(train, M), {}
+    for k in a: out[f'structure/mmd_{k}_unclipped'] = mmd2(b[k], a[k])
+    n, m, parts = np.array([len(g.types) for g in graphs]), np.array([len(g.types) for g in train]), []
+    for k in set(n):
+        if (n == k).sum() > 1 and (m == k).sum() > 1:
+            parts.append(((m == k).sum(), mmd2(b['spectral'][m == k], a['spectral'][n == k])))
+    w, v = zip(*parts)
+    out['structure/mmd_spectral_by_size_unclipped'] = np.average(v, weights=w)
+    return out | {k.replace('_unclipped', ''): max(v, 0) for k, v in out.items()}
+
+
+def edgeless(x): return torch.where((x > 12) & (x < PAD), NO_EDGE, x)
+
+
+CASES = {'like': (physical(300, 1), physical(500, 2)), 'broken': (broken(300, 3), physical(500, 2)),
+         'n14': (broken(120, 4, 14), physical(200, 5, 14)), 'n3': (broken(200, 6, 3), physical(300, 7, 3)),
+         'copies': (torch.cat([physical(400, 2)[:100]]*2), physical(400, 2)),
+         'edgeless': (edgeless(physical(60, 8)), physical(300, 2)),
+         'one room': (physical(300, 9)[physical(300, 9)[:, 1] == PAD], physical(300, 2))}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_every_metric_equals_its_definition(case):
+    x, train = CASES[case]
+    M = int((8*x.shape[1] + 1)**.5 - 1)//2
+    graphs, clear = zip(*(read(row, M) for row in x))
+    want = [read(row, M)[0] for row in train]
+    expect = (validity(graphs, clear) | coverage(graphs, want) | distribution(graphs, want, M)
+              | conditional(graphs, want, M) | structure(graphs, want, M))
+    got = gm.evaluate(x, gm.reference(train))
+    assert set(got) ^ set(expect) == {'coverage/diversity_iso', 'coverage/novelty_iso'}
+    off = {k: (v, got[k]) for k, v in expect.items() if abs(v - got[k]) > 1e-9}
+    assert not off, off
+
+
+def test_the_published_names_are_all_there():
+    got = gm.evaluate(physical(50, 1), gm.reference(physical(300, 2)))
+    assert set(PUBLISHED) == set(gm.BETTER) and set(PUBLISHED) <= set(got)
+
+
+# ---- the canonical row
+
+def same_classes(a, b):
+    return len(set(zip(a, b))) == len(set(a)) == len(set(b))
+
+
+def test_canonical_rows_are_equal_exactly_when_the_diagrams_are():
+    rng, graphs = np.random.default_rng(0), []
+    for _ in range(1500):  # few types and relations: many look-alikes
+        n = int(rng.integers(1, 6))
+        some = [ij for ij in combinations(range(n), 2) if rng.random() < .5]
+        edges = [(i, j, int(rng.choice([2, 7, 3]))) for i, j in some]
+        graphs.append(Graph(tuple(int(t) for t in rng.integers(0, 2, n)*9), tuple(edges)))
+    brute = [min(renumbered(g, at) for at in permutations(range(len(g.types)))) for g in graphs]
+    rows = [r.tobytes() for r in gm.canonical(gm.parse(encode(graphs)))]
+    assert 100 < len(set(brute)) < 1000 and same_classes(brute, rows)
+
+
+def test_the_canonical_row_is_the_same_diagram():
+    x = physical(200, 1)
+    again = decode(torch.from_numpy(gm.canonical(gm.parse(x))).long())
+    assert all(isomorphic(directed(a), directed(b)) for a, b in zip(decode(x), again))
+
+
+def directed(g):
+    D = nx.DiGraph()
+    for i, t in enumerate(g.types): D.add_node(i, t=t)
+    for i, j, r in g.edges: D.add_edge(i, j, r=r); D.add_edge(j, i, r=9 - r)
+    return D
+
+
+def isomorphic(a, b):
+    return nx.is_isomorphic(a, b, lambda u, v: u['t'] == v['t'], lambda u, v: u['r'] == v['r'])
+
+
+def symmetric(n_max):
+    "Diagrams whose rooms nothing tells apart at first sight"
+    ring = lambda a, b: [(i, i + 1 if i + 1 < b else a) for i in range(a, b)]
+    h = n_max//2
+    arcs = [[], ring(0, n_max), ring(0, h) + ring(h, 2*h), [(2*i, 2*i + 1) for i in range(h)],
+            [(i, (i + k) % n_max) for i in range(n_max) for k in range(1, (n_max + 1)//2)]]
+    return [Graph((9,)*n_max, tuple(sorted((i, j, 2) if i < j else (j, i, 7) for i, j in a))) for a in arcs]
+
+
+@pytest.mark.parametrize('n_max', [6, 8, 14])
+def test_symmetric_diagrams_keep_their_row_under_renumbering(n_max):
+    graphs, rng = symmetric(n_max), np.random.default_rng(1)
+    many = encode([renumbered(g, rng.permutation(n_max)) for g in graphs for _ in range(30)], n_max)
+    rows = [r.tobytes() for r in gm.canonical(gm.parse(many))]
+    assert same_classes(rows, np.repeat(range(len(graphs)), 30).tolist())
+
+
+def test_renumbering_fools_the_published_definitions_only():
+    x, train = physical(400, 1)[:300], physical(500, 2)
+    ref = gm.reference(train)
+    a, b = gm.evaluate(x, ref), gm.evaluate(shuffled(x, 8, 3), ref)
+    moved = {k for k in a if abs(a[k] - b[k]) > 1e-9}
+    fooled = {k for k in a if '/edge_' in k and k[0] in 'dc' and not k.endswith('sym')}
+    assert moved <= fooled | {'coverage/diversity', 'coverage/novelty'}
+    assert {'distribution/edge_tv', 'conditional/edge_tv'} <= moved
+
+
+def test_copies_in_other_slots_are_diverse_and_new_as_published_only():
+    g = Graph((0, 1, 2, 3, 7, 9), ((0, 1, 2), (0, 2, 3), (0, 3, 5), (1, 4, 6), (2, 5, 1)))
+    rng = np.random.default_rng(0)
+    copies = encode([renumbered(g, at) for at in {tuple(rng.permutation(6).tolist()) for _ in range(80)}])
+    got = gm.evaluate(copies, gm.reference(torch.cat([physical(300, 2), encode([g])])))
+    assert got['coverage/diversity'] == 1 and got['coverage/novelty'] > .9
+    assert got['coverage/diversity_iso'] == 1/len(copies) and got['coverage/novelty_iso'] == 0
+
+
+def test_iso_metrics_on_plans_without_copies_agree_with_networkx():
+    x, train = physical(60, 1)[:30], physical(60, 1)[20:60]
+    x = torch.cat([x, shuffled(x[:10], 8, 5)])
+    A, B = [directed(g) for g in decode(x)], [directed(g) for g in decode(train)]
+    got = gm.evaluate(x, gm.reference(train))
+    first = [not any(isomorphic(a, b) for b in A[:k]) for k, a in enumerate(A)]
+    assert got['coverage/diversity_iso'] == np.mean(first)
+    assert got['coverage/novelty_iso'] == np.mean([not any(isomorphic(a, b) for b in B) for a in A])
+
+
+# ---- laws
+
+def test_the_training_rows_against_themselves():
+    x = physical(400, 2)
+    got = gm.evaluate(x, gm.reference(x))
+    assert got['coverage/novelty'] == got['coverage/novelty_iso'] == 0
+    assert abs(got['coverage/mode_coverage_weighted'] - 1) < 1e-12
+    assert got['coverage/mode_coverage_unweighted'] == 1
+    for k, v in got.items():
+        if k.startswith(('distribution', 'conditional')) and '/num' not in k: assert abs(v) < 1e-6, k
+        if '/mmd' in k: assert v <= 1e-12, k
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_bounds(case):
+    x, train = CASES[case]
+    for k, v in gm.evaluate(x, gm.reference(train)).items():
+        assert np.isfinite(v), k
+        if k.startswith(('validity', 'coverage')) and 'archetypes' not in k: assert 0 <= v <= 1, k
+        if '_tv' in k: assert 0 <= v <= 1, k
+        if '_js' in k: assert -1e-12 <= v <= math.log(2) + 1e-12, k
+        if '/mmd' in k and 'unclipped' not in k: assert 0 <= v <= 2, k
+
+
+def test_the_order_of_the_rows_means_nothing():
+    x, ref = broken(200, 3), gm.reference(physical(300, 2))
+    a, b = gm.evaluate(x, ref), gm.evaluate(x.flip(0), ref)
+    assert all(abs(a[k] - b[k]) < 1e-12 for k in a)
+
+
+def test_unreadable_rows_as_published_and_strict():
+    good, ref = physical(90, 1)[:90], gm.reference(physical(300, 2))
+    bad = torch.full((10, 36), MASK)
+    a, b = gm.evaluate(good, ref), gm.evaluate(torch.cat([good, bad]), ref)
+    for k in ('inside_validity', 'spatial_transitivity'):
+        k = f'validity/{k}'
+        assert abs(b[k] - (.9*a[k] + .1)) < 1e-12 and abs(b[k + '_strict'] - .9*a[k]) < 1e-12
+    assert abs(b['coverage/novelty'] - (.9*a['coverage/novelty'] + .1)) < 1e-12
+    assert abs(b['coverage/novelty_iso'] - .9*a['coverage/novelty_iso']) < 1e-12
+    assert b['coverage/unique_archetypes'] == a['coverage/unique_archetypes'] + 1
+    assert b['coverage/unique_archetypes_strict'] == a['coverage/unique_archetypes_strict']
+    assert abs(b['validity/validity'] - .9*a['validity/validity']) < 1e-12
+
+
+def test_nothing_readable_is_undefined_never_perfect():
+    got = gm.evaluate(torch.full((20, 36), MASK), gm.reference(physical(300, 2)))
+    assert got['validity/validity'] == 0 and not any('/mmd' in k for k in got)
+    assert got['distribution/node_tv'] > .2
+
+
+# ---- the median, weights and intervals
+
+@pytest.mark.parametrize('seed', range(40))
+def test_the_median_is_numpys(seed):
+    rng = np.random.default_rng(seed)
+    x, y = (rng.integers(0, 1 + seed % 7, (int(rng.integers(2, 90)), 3))/3 for _ in range(2))
+    if seed % 3 == 0: x, y = rng.random(x.shape), rng.random(y.shape)**9
+    k = gm.kernel(gm.cloud(np.full(len(x), 3), x), y)
+    s = width(x, y)
+    direct = np.exp(-((y[:, None] - y[None])**2).sum(-1)/(2*s*s))
+    assert np.abs(k.yy[np.ix_(k.point, k.point)] - direct).max() < 1e-12
+    v, w = np.round(rng.random(300), seed % 5)*rng.choice([1e-9, 1, 1e6]), rng.integers(1, 5, 300)
+    full = np.repeat(v, w)
+    assert gm._median(v, w.astype(float)) == (np.median(full[full > 0]) if full.any() else 1)
+
+
+def test_weights_are_repetitions():
+    x = broken(150, 3)
+    r, w = gm.parse(x), np.random.default_rng(0).integers(0, 4, 150).astype(float)
+    again = gm.parse(x.repeat_interleave(torch.from_numpy(w).long(), 0))
+    for a, b in zip(gm.histograms(r, w), gm.histograms(again)): assert np.array_equal(a, b)
+    a = gm.means(gm.flags(r) | gm.density(r), w[None])
+    b = gm.means(gm.flags(again) | gm.density(again), np.ones((1, int(w.sum()))))
+    assert all(abs(a[k][0] - b[k][0]) < 1e-12 for k in a)
+
+
+def test_a_weighted_mmd_leaves_out_pairs_of_one_sample_with_itself():
+    x, ref = physical(40, 3), gm.reference(physical(100, 2))
+    at, w = gm.topology(gm.parse(x))['degree'], np.random.default_rng(0).integers(0, 4, 40).astype(float)
+    k = gm.kernel(ref.clouds['degree'], at)
+    full, near = k.yy[np.ix_(k.point, k.point)], k.xy[k.point]
+    num = sum(w[i]*w[j]*full[i, j] for i in range(40) for j in range(40) if i != j)
+    den = sum(w[i]*w[j] for i in range(40) for j in range(40) if i != j)
+    assert abs(gm.mmd2(k, w[None])[0] - (k.xx + num/den - 2*(w @ near)/w.sum())) < 1e-12
+
+
+def test_bootstrap_intervals_are_those_of_a_share():
+    x, ref = physical(500, 3), gm.reference(physical(500, 2))
+    got, ci = gm.evaluate(x, ref), gm.bootstrap(x, ref, n=1000)
+    p = got['validity/connected']
+    half = 1.96*math.sqrt(p*(1 - p)/500)
+    assert np.allclose(ci['validity/connected'], (p - half, p + half), atol=.012)
+    for k in PUBLISHED:
+        counts_distinct = k.startswith('coverage') and 'novelty' not in k
+        assert (k in ci) != counts_distinct
+        if k in ci: assert ci[k][0] <= ci[k][1]
+    lo, hi = ci['structure/mmd_degree_unclipped']
+    assert lo < got['structure/mmd_degree_unclipped'] < hi
+
+
+# ---- the reference, the floor, bad input
+
+def test_more_than_5000_training_rows_use_the_published_subset():
+    x = physical(5200, 1)
+    some = np.random.RandomState(42).choice(5200, 5000, replace=False)
+    for a, b in zip(gm.reference(x).clouds.values(), gm.reference(x[some]).clouds.values()):
+        assert np.array_equal(a.at, b.at) and np.array_equal(a.w, b.w) and a.w.sum() == 5000
+
+
+@pytest.mark.parametrize('n_max', [8, 14])
+def test_a_saved_reference_gives_the_same_metrics(tmp_path, n_max):
+    ref, x = gm.reference(physical(300, 2, n_max)), broken(100, 3, n_max)
+    gm.save_reference(ref, tmp_path/'ref.safetensors')
+    assert gm.evaluate(x, gm.load_reference(tmp_path/'ref.safetensors')) == gm.evaluate(x, ref)
+
+
+def test_the_floor_is_that_of_as_many_held_out_plans():
+    x, ref = physical(300, 3), gm.reference(physical(500, 2))
+    runs = gm.floor(x, ref, 100, seeds=(0, 1))
+    assert runs == gm.floor(x, ref, 100, seeds=(0, 1)) and runs[0] != runs[1]
+    every = gm.floor(x, ref, 300, seeds=(5,))[0]
+    assert every['coverage/diversity'] == gm.evaluate(x, ref)['coverage/diversity']
+    mean, std = gm.aggregate(runs)['validity/validity']
+    v = [r['validity/validity'] for r in runs]
+    assert (mean, std) == (np.mean(v), np.std(v))
+
+
+def test_ids_may_come_as_bytes_or_arrays():
+    x, ref = broken(100, 3), gm.reference(physical(300, 2))
+    assert gm.evaluate(x, ref) == gm.evaluate(x.to(torch.uint8), ref) == gm.evaluate(x.numpy(), ref)
+
+
+@pytest.mark.parametrize('call,word', [
+    (lambda ref, d: gm.evaluate(torch.zeros(0, 36).long(), ref), 'N > 0'),
+    (lambda ref, d: gm.evaluate(torch.zeros(3, 35).long(), ref), 'n_max'),
+    (lambda ref, d: gm.evaluate(torch.full((3, 36), 77), ref), '0..25'),
+    (lambda ref, d: gm.evaluate(physical(3, 0, 14), ref), 'another n_max'),
+    (lambda ref, d: gm.reference(broken(40, 3)), 'training row'),
+    (lambda ref, d: gm.evaluate(physical(20, 0), gm.reference(physical(2, 1))), 'too few training rows'),
+    (lambda ref, d: gm.floor(physical(20, 0), ref, 30), '20 held-out'),
+    (lambda ref, d: gm.load_reference(d/'missing'), 'save_reference'),
+    (lambda ref, d: ((d/'cut').write_bytes(b'1234567'), gm.load_reference(d/'cut')), 'save_reference'),
+])
+def test_bad_input_is_named(tmp_path, call, word):
+    with pytest.raises(ValueError, match=word): call(gm.reference(physical(100, 2)), tmp_path)

@@ -1,0 +1,253 @@
+"Graphs: the row of tokens, the relation rule, our own files, the split."
+import json, os
+from fractions import Fraction
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from remask import graphs as G
+from remask.graphs import Graph, MASK, N_ROOMS, NO_EDGE, PAD
+
+few = settings(max_examples=60, deadline=None)
+
+# Three records of the Graph2Plan data set: types, boxes (x0,y0,x1,y1, y down), edges
+REAL = [
+    ((7,7,3,9,2,0,9,1),
+     [(115,69,153,115),(152,102,199,141),(152,140,199,161),(198,160,217,188),(152,160,199,188),(56,114,153,188),
+      (40,114,57,165),(56,69,115,115)],
+     [(0,5,3),(0,1,0),(0,7,7),(1,5,7),(1,2,3),(2,5,7),(2,3,0),(2,4,3),(3,4,7),(4,5,7),(5,6,7),(5,7,6),(6,7,1)]),
+    ((1,3,6,0,11,11,4,2),
+     [(68,154,117,205),(138,123,189,153),(138,152,189,205),(68,53,139,169),(116,168,129,205),(128,168,139,205),
+      (138,83,189,124),(138,53,189,84)],
+     [(0,3,6),(0,4,2),(1,3,7),(1,2,3),(1,6,6),(2,5,7),(2,3,9),(3,6,2),(3,4,0),(3,5,0),(3,7,1),(4,5,2),(6,7,6)]),
+    ((7,1,9,3,0,2),
+     [(67,142,135,197),(134,142,191,197),(134,196,191,216),(67,101,111,143),(89,42,191,143),(67,42,90,102)],
+     [(0,4,6),(0,1,2),(0,2,0),(0,3,6),(1,4,6),(1,2,3),(3,4,2),(3,5,6),(4,5,7)]),
+]
+
+
+@st.composite
+def graphs(draw, n_max):
+    n = draw(st.integers(1, n_max))
+    types = draw(st.lists(st.integers(0, 12), min_size=n, max_size=n))
+    at = draw(st.lists(st.sampled_from(list(combinations(range(n), 2))), unique=True)) if n > 1 else []
+    return Graph(tuple(types), tuple((i, j, draw(st.integers(0, 9))) for i, j in sorted(at)))
+
+
+@st.composite
+def some_graphs(draw):
+    n_max = draw(st.sampled_from([4, 8, 14]))
+    return n_max, draw(st.lists(graphs(n_max), min_size=1, max_size=4))
+
+
+def boxes(high, n=2):
+    side = st.lists(st.integers(0, high), min_size=2, max_size=2, unique=True).map(sorted)
+    return st.lists(st.tuples(side, side).map(lambda s: (s[0][0], s[1][0], s[0][1], s[1][1])), min_size=n, max_size=n)
+
+
+# ---- the row of tokens
+
+@few
+@given(some_graphs())
+def test_encode_decode_is_exact_both_ways(case):
+    n_max, gs = case
+    x = G.encode(gs, n_max)
+    assert G.decode(x, n_max) == gs
+    assert torch.equal(G.encode(G.decode(x, n_max), n_max), x)
+
+
+@few
+@given(some_graphs())
+def test_row_is_what_the_layout_says(case):
+    n_max, gs = case
+    n = torch.tensor([len(g.types) for g in gs])
+    x, space = G.encode(gs, n_max), G.graph_space(n_max)
+    assert torch.equal(x != PAD, G.slots(n, n_max))
+    assert space.legal[torch.arange(space.L).expand_as(x)[x != PAD], x[x != PAD]].all()
+    for g, row in zip(gs, x.tolist()):
+        rel = {(i, j): N_ROOMS + r for i, j, r in g.edges}
+        pos = n_max
+        for i in range(n_max):
+            assert row[i] == (g.types[i] if i < len(g.types) else PAD)
+            for j in range(i + 1, n_max):
+                assert row[pos] == (rel.get((i, j), NO_EDGE) if j < len(g.types) else PAD)
+                pos += 1
+        assert pos == len(row)
+
+
+@pytest.mark.parametrize('g, why', [
+    (Graph((), ()), '0 rooms'), (Graph((0,)*9, ()), '9 rooms'), (Graph((13,), ()), 'unknown room type 13'),
+    (Graph((-1,), ()), 'unknown room type -1'), (Graph((0, 1), ((1, 1, 0),)), 'self-loop at room 1'),
+    (Graph((0, 1), ((1, 0, 0),)), 'edge (1,0)'), (Graph((0, 1), ((0, 2, 0),)), 'edge (0,2)'),
+    (Graph((0, 1), ((0, 1, 10),)), 'unknown relation 10'), (Graph((0, 1), ((0, 1, 3), (0, 1, 4))), 'two edges')])
+def test_encode_refuses(g, why):
+    with pytest.raises(ValueError) as e: G.encode([Graph((0,), ()), g])
+    assert 'graph 1' in str(e.value) and why in str(e.value)
+
+
+@pytest.mark.parametrize('at, token', [(0, MASK), (0, NO_EDGE), (8, MASK), (8, 3), (35, 0)])
+def test_decode_refuses_what_is_not_clean(at, token):
+    x = G.encode([Graph((0,)*8, ())]*3)
+    x[1, at] = token
+    with pytest.raises(ValueError, match='row 1'): G.decode(x)
+
+
+# ---- relations from boxes
+
+def scalar_relation(u, v):
+    "The rule once more: nudge a centre that lies on a line until it lies in one of nine open cells"
+    if all(u[k] < v[k] for k in (0, 1)) and all(u[k] > v[k] for k in (2, 3)): return 5
+    if all(u[k] >= v[k] for k in (0, 1)) and all(u[k] <= v[k] for k in (2, 3)): return 4
+    x, y = Fraction(u[0] + u[2], 2), Fraction(u[1] + u[3], 2)
+    dx, dy = x - Fraction(v[0] + v[2], 2), y - Fraction(v[1] + v[3], 2)
+    eps = Fraction(1, 10**6)
+    if v[0] <= x <= v[2] and v[1] <= y <= v[3]:   # in the box or on its rim: outwards
+        if x in (v[0], v[2]) or y in (v[1], v[3]): x, y = x + eps*dx, y + eps*dy
+    else: x, y = x - eps*dy, y + eps*dx           # outside: clockwise, as seen with y down
+    column = 'left' if x < v[0] else 'right' if x > v[2] else ''
+    row = 'above' if y < v[1] else 'below' if y > v[3] else ''
+    name = f'{column}-{row}' if column and row else row or (f'{column}-of' if column else 'inside')
+    return G.RELATIONS.index(name)
+
+
+def scalar_near(u, v, th):
+    return max(v[0] - u[2], u[0] - v[2]) <= th and max(v[1] - u[3], u[1] - v[3]) <= th
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.one_of(boxes(5), boxes(12), boxes(40)), st.integers(0, 6))
+def test_relate_is_the_rule(pair, th):
+    u, v = pair
+    want = N_ROOMS + scalar_relation(u, v) if scalar_near(u, v, th) else NO_EDGE
+    assert G.relate(pair, th).tolist() == [want]
+
+
+@pytest.mark.parametrize('th', range(6))
+@pytest.mark.parametrize('types, box, edges', REAL)
+def test_relate_gives_the_real_records(types, box, edges, th):
+    r = G.relate(box, th)
+    got = {(*ij, x - N_ROOMS) for ij, x in zip(combinations(range(len(box)), 2), r.tolist()) if x != NO_EDGE}
+    assert got == set(edges)
+
+
+def test_real_records_have_35_relations(): assert sum(len(e) for _, _, e in REAL) == 35
+
+
+@few
+@given(boxes(60, 5), st.integers(-1000, 1000), st.integers(-1000, 1000))
+def test_relate_does_not_depend_on_where_the_plan_lies(box, dx, dy):
+    assert (G.relate(box) == G.relate(np.array(box) + [dx, dy, dx, dy])).all()
+
+
+@few
+@given(boxes(60), st.booleans())
+def test_a_mirrored_plan_has_mirrored_relations(pair, across):
+    (u, v), a = np.array(pair), 0 if across else 1
+    centre = u[[0, 1]] + u[[2, 3]]
+    if (np.repeat(centre[None], 2, 0) == 2*v.reshape(2, 2)).any(): return # a tie has no mirror image
+    flip = np.array(pair)
+    flip[:, [a, a + 2]] = 100 - flip[:, [a + 2, a]]
+    swap = {'left': 'right', 'right': 'left'} if across else {'above': 'below', 'below': 'above'}
+    mirror = lambda name: '-'.join(swap.get(w, w) for w in name.split('-'))
+    want = [x if x == NO_EDGE else N_ROOMS + G.RELATIONS.index(mirror(G.RELATIONS[x - N_ROOMS])) for x in G.relate(pair)]
+    assert G.relate(flip).tolist() == want
+
+
+@few
+@given(boxes(20))
+def test_who_surrounds_is_seen_from_both_sides(pair):
+    if G.relate(pair)[0] == N_ROOMS + 5: assert G.relate(pair[::-1])[0] == N_ROOMS + 4
+
+
+@few
+@given(st.lists(boxes(60, 4), min_size=1, max_size=3))
+def test_relate_of_many_plans_is_that_of_each(plans):
+    assert (G.relate(plans) == np.stack([G.relate(p) for p in plans])).all()
+
+
+def test_relate_small_integers_do_not_wrap():
+    box = np.array([(0, 0, 200, 200), (202, 0, 250, 200)])
+    assert G.relate(box.astype(np.uint8)).tolist() == G.relate(box).tolist() == [N_ROOMS + 2]
+    with pytest.raises(ValueError, match='float64'): G.relate(box + .5)
+
+
+# ---- our files
+
+@few
+@given(some_graphs())
+def test_jsonl_round_trip(tmp_path_factory, case):
+    n_max, gs = case
+    f = tmp_path_factory.mktemp('g')/'a.jsonl'
+    G.write_jsonl(f, gs)
+    assert G.read_jsonl(f, n_max) == gs
+    first = f.read_bytes()
+    G.write_jsonl(f, G.read_jsonl(f, n_max))
+    assert f.read_bytes() == first and len(first.splitlines()) == len(gs)
+
+
+@pytest.mark.parametrize('line, why', [
+    ('{"types":[7,1],"edges":[[0,1', 'delimiter'), ('', 'Expecting value'), ('[1]', 'no types and edges'),
+    ('{"types":[1]}', 'no types and edges'), ('{"types":[true],"edges":[]}', 'not a whole number'),
+    ('{"types":[1.0],"edges":[]}', 'not a whole number'), ('{"types":["1"],"edges":[]}', 'not a whole number'),
+    ('{"types":3,"edges":[]}', 'iterable'), ('{"types":[1,2],"edges":[[0,1]]}', 'form [i,j,relation]'),
+    ('{"types":[1,2],"edges":[[0,0,1]]}', 'self-loop'), ('{"types":[1,99],"edges":[]}', 'unknown room type 99'),
+    ('{"types":[1,2],"edges":[[0,1,1],[0,1,2]]}', 'two edges'), (json.dumps(dict(types=[0]*9, edges=[])), 'n_max=8'),
+    ('\x00\xff', 'line 2')])
+def test_a_corrupt_line_is_named(tmp_path, line, why):
+    f = tmp_path/'bad.jsonl'
+    f.write_text('{"types":[1],"edges":[]}\n' + line + '\n{"types":[1],"edges":[]}\n')
+    with pytest.raises(ValueError) as e: G.read_jsonl(f)
+    assert f'{f}, line 2: ' in str(e.value) and why in str(e.value) and 'mend' in str(e.value)
+
+
+@pytest.mark.parametrize('text', ['', '\n', ' \n\n'])
+def test_an_empty_file_is_an_error(tmp_path, text):
+    (tmp_path/'e.jsonl').write_text(text)
+    with pytest.raises(ValueError, match='e.jsonl is empty'): G.read_jsonl(tmp_path/'e.jsonl')
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    with pytest.raises(OSError, match='no.jsonl could not be read'): G.read_jsonl(tmp_path/'no.jsonl')
+    with pytest.raises(OSError, match='could not be read'): G.read_jsonl(tmp_path)
+
+
+@pytest.mark.parametrize('step', ['replace', 'write'])
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
+    f = tmp_path/'a.jsonl'
+    G.write_jsonl(f, [Graph((0,), ())])
+    def full(*args): raise OSError(28, 'No space left on device')
+    if step == 'replace': monkeypatch.setattr(os, 'replace', full)
+    else: monkeypatch.setattr(G.Path, 'write_bytes', full)
+    with pytest.raises(OSError, match='a.jsonl could not be written .No space left'): G.write_jsonl(f, [Graph((1,), ())])
+    assert [p.name for p in tmp_path.iterdir()] == ['a.jsonl'] and G.read_jsonl(f) == [Graph((0,), ())]
+
+
+# ---- the split
+
+@few
+@given(st.integers(0, 3000), st.integers(0, 5))
+def test_split_is_a_partition(n, seed):
+    s = G.split(n, seed)
+    assert torch.equal(torch.cat(s).sort().values, torch.arange(n))
+    assert [len(p) for p in s[:2]] == [int(.8*n), int(.1*n)]
+    assert all(torch.equal(a, b) for a, b in zip(s, G.split(n, seed)))
+
+
+def test_split_is_the_published_one():
+    order = torch.randperm(80_788, generator=torch.Generator('cpu').manual_seed(42))
+    assert torch.equal(G.split(80_788).train, order[:64_630]) and torch.equal(G.split(80_788).test, order[72_708:])
+
+
+def test_split_leaves_the_global_generator_alone():
+    torch.manual_seed(1); a = torch.rand(3)
+    torch.manual_seed(1); G.split(50)
+    assert torch.equal(torch.rand(3), a)
+
+
+@pytest.mark.parametrize('fractions', [(.8, .1, .2), (.5, .2, .2), (1.2, -.1, -.1)])
+def test_split_refuses_shares_that_are_no_shares(fractions):
+    with pytest.raises(ValueError, match='shares >= 0 that sum to 1'): G.split(10, fractions=fractions)
+    assert len(G.split(10, fractions=(.8, .1, .1 + 9e-7)).train) == 8

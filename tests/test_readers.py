@@ -1,0 +1,233 @@
+"Readers of published files: Graph2Plan's data.mat, ResPlan's pickle and lines."
+import json, os, pickle
+
+import networkx as nx
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from remask import graphs as G
+from remask.graphs import Graph, Room
+
+ROW = [Room('L', 'living', (0., 0., 8., 5.), 40.), Room('A', 'bedroom', (0., 5., 5., 9.), 16.),
+       Room('B', 'bedroom', (5., 5., 8., 10.), 20.), Room('S', 'stair', (8., 0., 9., 5.), 5.)]
+
+
+def mat(f, *records, dtype=np.uint8, **more):
+    data = np.empty(len(records), dtype=[('rType', object), ('rEdge', object), ('name', object)])
+    for k, (t, e) in enumerate(records): data[k] = np.array(t, dtype), np.array(e, dtype), str(k)
+    savemat(f, {'data': data, **more}, do_compression=True)
+    return f
+
+
+# ---- Graph2Plan
+
+@pytest.mark.parametrize('types, edges, want, count', [
+    ([7, 1, 0], [[0, 1, 3], [1, 2, 9]], Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), {}),
+    ([5], np.zeros((0, 3)), Graph((5,), ()), {}),                                                 # 0-d rType
+    ([5, 6], [[0, 1, 4]], Graph((5, 6), ((0, 1, 4),)), {}),                                       # a flat single edge
+    ([5, 6, 7], [], Graph((5, 6, 7), ()), {}),                                                    # no edges
+    ([5, 6], [[1, 1, 4], [0, 1, 2], [0, 0, 0]], Graph((5, 6), ((0, 1, 2),)), {'self-loops dropped': 2}),
+    ([5, 6, 7], [[2, 0, 4], [1, 0, 0]], Graph((5, 6, 7), ((0, 1, 9), (0, 2, 5))), {'edges turned round': 2}),
+    ([5, 6], [[0, 1, 2], [0, 1, 7]], Graph((5, 6), ((0, 1, 7),)), {'duplicate edges overwritten': 1}),
+    ([5, 6], [[0, 1, 2], [1, 0, 0]], Graph((5, 6), ((0, 1, 9),)),
+     {'duplicate edges overwritten': 1, 'edges turned round': 1}),
+    ([], [], None, {'skipped: no rooms': 1}),
+    ([3]*9, [[0, 8, 1]], None, {'skipped: more than 8 rooms': 1}),
+])
+@pytest.mark.parametrize('dtype', [np.uint8, float])
+def test_every_quirk(tmp_path, types, edges, want, count, dtype):
+    plain = ([0, 1], [[0, 1, 6], [0, 1, 6]][:1])
+    for where, records in enumerate([[(types, edges), plain], [plain, (types, edges), plain], [(types, edges)]]):
+        got = G.read_graph2plan(mat(tmp_path/f'{where}.mat', *records, dtype=dtype))
+        assert got.graphs == [g for r in records for g in [want if r[0] is types else Graph((0, 1), ((0, 1, 6),))] if g]
+        assert {k: n for k, n in got.report.items() if n} == {'records read': len(records), **count}
+
+
+def test_more_rooms_fit_when_asked(tmp_path):
+    f = mat(tmp_path/'a.mat', ([3]*9, [[0, 8, 1]]))
+    assert G.read_graph2plan(f, n_max=9).graphs == [Graph((3,)*9, ((0, 8, 1),))]
+
+
+@pytest.mark.parametrize('types, edges, why', [
+    ([7, 13], [[0, 1, 3]], 'unknown room type 13'), ([7, 1], [[0, 1, 10]], 'unknown relation 10'),
+    ([7, 1], [[0, 2, 3]], 'edge (0,2)'), ([7, 1], [[0, 1], [0, 1]], 'three columns'),
+    ([7, 1], [[0, 1, 3, 3]], 'three columns'), ([7, 1.5], [[0, 1, 3]], 'rType is not whole numbers'),
+    ([7, 1], [[0, 1, np.nan]], 'rEdge is not whole numbers')])
+def test_a_bad_record_is_named(tmp_path, types, edges, why):
+    f = mat(tmp_path/'bad.mat', ([0, 1], [[0, 1, 6]]), (types, edges), dtype=float)
+    with pytest.raises(ValueError) as e: G.read_graph2plan(f)
+    assert f'{f}, record 2: ' in str(e.value) and why in str(e.value) and 'Data.zip' in str(e.value)
+
+
+def test_a_truncated_mat_is_never_half_read(tmp_path):
+    whole = mat(tmp_path/'whole.mat', *[([7, 1, 0], [[0, 1, k % 10], [1, 2, 9]]) for k in range(40)]).read_bytes()
+    for cut in [1, 60, 127, 128, 131, 140, len(whole)//2, len(whole) - 200, len(whole) - 9, len(whole) - 1]:
+        f = tmp_path/'cut.mat'
+        f.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match='cut.mat'): G.read_graph2plan(f)
+
+
+@pytest.mark.parametrize('data', [b'<html>not found</html>', b'\x89HDF\r\n\x1a\n' + bytes(600), b'PK\x03\x04' + bytes(600)])
+def test_another_file_under_that_name(tmp_path, data):
+    (tmp_path/'data.mat').write_bytes(data)
+    with pytest.raises(ValueError, match='data.mat is no whole MATLAB file'): G.read_graph2plan(tmp_path/'data.mat')
+
+
+def test_missing_empty_and_foreign_mat(tmp_path):
+    with pytest.raises(OSError, match='no.mat could not be read'): G.read_graph2plan(tmp_path/'no.mat')
+    (tmp_path/'e.mat').write_bytes(b'')
+    with pytest.raises(ValueError, match='e.mat is empty'): G.read_graph2plan(tmp_path/'e.mat')
+    savemat(tmp_path/'f.mat', {'other': 1})
+    with pytest.raises(ValueError, match="no variable 'data'"): G.read_graph2plan(tmp_path/'f.mat')
+    savemat(tmp_path/'g.mat', {'data': np.arange(3)})
+    with pytest.raises(ValueError, match="g.mat, record 1: .*rType"): G.read_graph2plan(tmp_path/'g.mat')
+
+
+# ---- ResPlan, lines
+
+def line(rooms=ROW, adjacent=(('L', 'A'), ('B', 'L'))):
+    return json.dumps({'plan': 0, 'rooms': [dict(id=r.id, type=r.type, bbox=r.box, area=r.area) for r in rooms],
+                       'adjacent': adjacent}) + '\n'
+
+
+def test_lines_believe_the_recorded_neighbours(tmp_path):
+    f = tmp_path/'rows.jsonl'
+    f.write_text(line() + line(adjacent=[]) + line(ROW[3:], []) + line([ROW[0]._replace(id=str(k)) for k in range(15)], []))
+    got = G.read_resplan(f)
+    # y points up in the file: the bedrooms at larger y lie above the living room
+    assert got.graphs == [Graph((0, 7, 1), ((0, 1, 6), (0, 2, 1))), Graph((0, 7, 1), ())]
+    assert got.report == {'records read': 4, 'rooms left out (stairs, gardens, pools, parking)': 3,
+                          'skipped: no rooms': 1, 'skipped: more than 14 rooms': 1}
+    assert len(G.read_resplan(f, 15).graphs) == 3
+
+
+def test_the_unit_of_a_plan_does_not_matter():
+    for s in (.37, 1., 64., 1000.):
+        rooms = [r._replace(box=tuple(s*(v + 3) for v in r.box), area=s*s*r.area) for r in ROW]
+        assert G.resplan_graph(rooms) == G.resplan_graph(ROW)
+
+
+@pytest.mark.parametrize('bad, why', [
+    ('{"rooms":[', 'Expecting'), ('{"rooms":[]}', "'adjacent' is missing"), ('[]', 'indices'),
+    (line().replace('"area"', '"size"'), "'area' is missing"), (line().replace('stair', 'cave'), "unknown room type 'cave'"),
+    (line(adjacent=[('L', 'L')]), 'no pair of rooms'), (line(adjacent=[('L', 'X')]), 'no pair of rooms'),
+    (line([ROW[0], ROW[0]]), 'the same id'), (line([ROW[0]._replace(box=(0, 0, 0, 1))], []), 'x0<x1'),
+    (line([ROW[0]._replace(box=(0, 0, float('nan'), 1))], []), 'x0<x1'), (line([ROW[0]._replace(box=(0, 0, 1))], []), 'x0<x1')])
+def test_a_bad_plan_is_named(tmp_path, bad, why):
+    f = tmp_path/'rows.jsonl'
+    f.write_text(line() + bad)
+    with pytest.raises(ValueError) as e: G.read_resplan(f)
+    assert f'{f}, plan 2: ' in str(e.value) and why in str(e.value)
+
+
+# ---- ResPlan, the pickle
+
+class Old:
+    "Pickles a polygon as shapely 1.8 does: the class, no arguments, the binary form as state"
+    def __init__(self, p): self.p = p
+    def __reduce__(self): return type(self.p), (), self.p.wkb
+
+
+def published(shapely, wrap=lambda p: p):
+    box, G = shapely.box, nx.Graph()
+    G.add_node('living_0', geometry=wrap(box(0, 0, 8, 5)), type='living', area=np.float64(40.))
+    G.add_edge('living_0', 'bedroom_0', type='adjacency')
+    G.adj, G.edges # networkx keeps these views, and pickles them
+    return {'id': 1, 'unitType': 'flat', 'area': np.float64(81), 'wall_depth': .1, 'net_area': None, 'graph': G,
+            'counts': np.arange(3), 'tags': {'a'}, 'inner': wrap(box(0, 0, 9, 10)), 'garden': wrap(shapely.Polygon()),
+            'living': wrap(shapely.MultiPolygon([box(0, 0, 4, 5), box(4, 0, 8, 4)])),
+            'bedroom': wrap(shapely.MultiPolygon([box(0, 5, 5, 9), box(5, 5, 8, 10)])), 'kitchen': None,
+            'balacony': wrap(shapely.box(0, 9, 4, 10)), 'stair': wrap(box(8, 0, 9, 5)),
+            'door': wrap(shapely.LineString([(0, 5), (1, 5)])), 'storage': wrap(shapely.GeometryCollection([]))}
+
+
+@pytest.mark.parametrize('protocol', range(6))
+@pytest.mark.parametrize('wrap', [lambda p: p, Old])
+def test_a_genuine_pickle(tmp_path, protocol, wrap):
+    shapely = pytest.importorskip('shapely')
+    f = tmp_path/'ResPlan.pkl'
+    f.write_bytes(pickle.dumps([published(shapely, wrap), {'id': 2, 'inner': None}], protocol=protocol))
+    got = G.read_resplan(f)
+    rooms = [ROW[0], ROW[1]._replace(area=20.), ROW[2]._replace(area=15.), Room('C', 'balcony', (0, 9, 4, 10), 4.)]
+    assert got.graphs == [G.resplan_graph(rooms)] and got.graphs[0].types == (0, 1, 7, 9)
+    assert got.report == {'records read': 2, 'skipped: no rooms': 1, 'rooms left out (stairs, gardens, pools, parking)': 1}
+
+
+class Call:
+    def __init__(self, f, *args): self.f, self.args = f, args
+    def __reduce__(self): return self.f, self.args
+
+
+@pytest.mark.parametrize('where', ['alone', 'in a plan'])
+@pytest.mark.parametrize('call', [
+    lambda m: Call(os.system, f'touch {m}'), lambda m: Call(eval, f'open({str(m)!r}, "w")'), lambda m: Call(open, str(m), 'w'),
+    lambda m: Call(getattr, os, 'system'), lambda m: Call(__import__, 'os')])
+def test_a_malicious_pickle_does_not_run(tmp_path, call, where):
+    f, mark = tmp_path/'evil.pkl', tmp_path/'ran'
+    try: data = pickle.dumps([call(mark)] if where == 'alone' else [{'id': 1, 'living': call(mark)}])
+    except TypeError: data = b'cos\nsystem\n(S"touch %s"\ntR.' % bytes(mark) # a module cannot be pickled: by hand
+    f.write_bytes(data)
+    with pytest.raises(ValueError, match='evil.pkl .*it asks for .*was not run'): G.read_resplan(f)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize('name', [b'numpy.testing._private.utils\nrunstring', b'numpy\nf2py.os.system', b'shapely\nos.system',
+                                  b'networkx.utils.misc\nexec'])
+def test_allowed_packages_lend_their_names_only(tmp_path, name):
+    f, mark = tmp_path/'evil.pkl', tmp_path/'ran'
+    f.write_bytes(b'(lp0\n(dp1\nVliving\nc%s\n(Vopen(%r,"w")\n(dtRsa.' % (name, str(mark).encode()))
+    try: G.read_resplan(f)
+    except ValueError: pass
+    assert not mark.exists()
+
+
+def test_a_truncated_pickle_is_never_half_read(tmp_path):
+    shapely = pytest.importorskip('shapely')
+    whole, f = pickle.dumps([published(shapely)]*3, protocol=4), tmp_path/'cut.pkl'
+    for cut in range(1, len(whole), 41):
+        f.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match='cut.pkl is no whole ResPlan pickle'): G.read_resplan(f)
+
+
+@pytest.mark.parametrize('data, why', [({'a': 1}, 'no list of plans'), ([3], 'plan 1: no dictionary')])
+def test_a_pickle_of_something_else(tmp_path, data, why):
+    pytest.importorskip('shapely')
+    (tmp_path/'a.pkl').write_bytes(pickle.dumps(data))
+    with pytest.raises(ValueError, match=why): G.read_resplan(tmp_path/'a.pkl')
+
+
+def test_a_broken_geometry_is_named(tmp_path):
+    shapely = pytest.importorskip('shapely')
+    data = pickle.dumps([{'id': 1, 'living': shapely.box(0, 0, 1, 1)}]).replace(b'\x01\x03\x00\x00\x00', b'\x01\x63\x00\x00\x00')
+    (tmp_path/'a.pkl').write_bytes(data)
+    with pytest.raises(ValueError, match='a.pkl, plan 1: a broken geometry'): G.read_resplan(tmp_path/'a.pkl')
+
+
+def test_without_shapely_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(G, 'find_spec', lambda name: None)
+    (tmp_path/'a.pkl').write_bytes(pickle.dumps([]))
+    with pytest.raises(ValueError, match=r"pip install 'remask\[resplan\]'"): G.read_resplan(tmp_path/'a.pkl')
+
+
+# ---- any of them
+
+def test_a_file_is_known_by_its_contents(tmp_path):
+    pytest.importorskip('shapely')
+    want, f = [Graph((7, 1), ((0, 1, 3),))], tmp_path/'some.thing'
+    f.write_bytes(mat(tmp_path/'a.mat', ([7, 1], [[0, 1, 3]])).read_bytes())
+    assert G.read_graphs(f).graphs == want
+    G.write_jsonl(f, want)
+    assert G.read_graphs(f).graphs == want and G.read_graphs(f).report == {'records read': 1}
+    f.write_text(line())
+    assert G.read_graphs(f).graphs == G.read_resplan(f).graphs
+    f.write_bytes(pickle.dumps([]))
+    assert G.read_graphs(f).graphs == []
+
+
+@pytest.mark.parametrize('text, options, why', [
+    ('<html>', {}, 'of no known kind'), ('{"types":[0],"edges":[]}', {'kind': 'magic'}, "unknown kind 'magic'"),
+    ('{"types":[0],"edges":[]}', {'n_max': 0}, 'n_max is 0'), ('{"types":[0,0],"edges":[]}', {'n_max': 1}, 'n_max=1')])
+def test_read_graphs_refuses(tmp_path, text, options, why):
+    (tmp_path/'a').write_text(text)
+    with pytest.raises(ValueError, match=why): G.read_graphs(tmp_path/'a', **options)
