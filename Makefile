@@ -1,70 +1,79 @@
-# remask: `make help` lists what can be done.
+# remask: `make help` lists what can be done. Everything runs from this folder and in its environment, .venv.
 PYTHON ?= python3.11
 PORT ?= 5000
 SHELL := /bin/bash
 BIN := .venv/bin
-STAMP := .venv/installed
-DVC := $(BIN)/dvc
+READY := .venv/ready
+SMOKE := build/smoke
 
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
-export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro repro-all test smoke train ui lab bench clean env data
+.PHONY: help env pull repro repro-all train test smoke ui lab bench clean
 
-help: ## list the targets
+help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: $(STAMP) ## make the environment (.venv); a torch that is already in it is kept
+env: $(READY) ## make the environment; a torch that is already in .venv is kept
 
-$(STAMP): requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "remask: no $(PYTHON) here; install Python 3.11 or name yours: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "remask: $(PYTHON) cannot make an environment; install its venv module (python3.11-venv)" >&2; exit 1; }
-	@echo "environment: $$(grep -c == requirements.lock) packages into .venv (about 3 minutes the first time; details in .venv/install.log)"
-	@set -o pipefail; keep=$$($(BIN)/python -c 'import importlib.util as u; print("^torch==" if u.find_spec("torch") else "^$$")'); \
-	grep -vE "$$keep" requirements.lock > .venv/requirements.txt; \
-	$(BIN)/python -m pip install --progress-bar off -r .venv/requirements.txt 2>&1 | tee .venv/install.log | \
-	awk '/^(Collecting|Requirement already)/{n++; if (n % 20 == 0) {printf "  %d packages resolved\n", n; fflush()}} /^Installing/{print "  installing"; fflush()}' \
-	|| { tail -n 3 .venv/install.log >&2; echo "remask: installing failed, see .venv/install.log; mend that (network? disk?) and run make again" >&2; exit 1; }
-	@$(BIN)/python -m pip install -q -e . --no-build-isolation --no-deps >> .venv/install.log 2>&1 || { tail -n 3 .venv/install.log >&2; exit 1; }
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "remask: there is no $(PYTHON); install Python 3.11 or name yours: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "remask: $(PYTHON) cannot make an environment; install its venv module" >&2; exit 1; }
+	@echo "environment: $$(grep -c == requirements.lock) packages into .venv, about 3 minutes the first time (log: .venv/install.log)"
+	@set -o pipefail; \
+	own=$$($(BIN)/python -c 'import importlib.util as u; print("^torch==" if u.find_spec("torch") else "^$$")'); \
+	grep -v "$$own" requirements.lock > .venv/wanted.txt; \
+	$(BIN)/python -m pip install --progress-bar off -r .venv/wanted.txt 2>&1 | tee .venv/install.log | \
+	awk '/^(Collecting|Requirement already)/{if (++n % 40 == 0) {print "  " n " packages found"; fflush()}} /^Installing/{print "  installing them"; fflush()}' || \
+	{ grep -i error .venv/install.log | tail -n 1 >&2; echo "remask: the packages could not be installed (network? disk?); see .venv/install.log, then run make again" >&2; exit 1; }
+	@$(BIN)/python -m pip install -e . --no-build-isolation --no-deps >> .venv/install.log 2>&1 || \
+	{ echo "remask: the project itself could not be installed; see .venv/install.log" >&2; exit 1; }
 	@touch $@
 
-data: $(STAMP) ## get the data and the trained networks from the store in this repository
-	@$(DVC) pull -q 2>.venv/pull.log || { tail -n 3 .venv/pull.log >&2; echo "remask: some data is not in the store; \`dvc status\` names it, \`make repro\` makes it" >&2; exit 1; }
+pull: $(READY) ## get the data and the trained networks from the store in this repository
+	@$(BIN)/dvc pull -q data.dvc train || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
 
-repro: $(STAMP) ## the bubble-diagram comparison on the laptop profile, from data to tables
-	@$(BIN)/python nbs/experiments/run.py repro bubble-diagrams
+repro: pull ## compare the methods on bubble diagrams (laptop profile)
+	@$(BIN)/dvc repro compare
+	@cat reports/comparison.md
+	@echo "remask: the comparison is reports/comparison.md; make ui shows it in MLflow"
 
-repro-all: $(STAMP) ## every domain
-	@$(BIN)/python nbs/experiments/run.py repro
+repro-all: pull ## every domain
+	@$(BIN)/dvc repro
 
-train: $(STAMP) ## train the networks again
-	@$(BIN)/python nbs/experiments/run.py train
+train: $(READY) ## train the networks again
+	@$(BIN)/dvc repro --force --single-item train
 
-smoke: $(STAMP) ## every stage end to end with tiny sizes
-	@$(BIN)/python nbs/experiments/run.py smoke
+test: $(READY) ## everything continuous integration runs
+	@echo "== ruff"      && $(BIN)/ruff check -q .
+	@echo "== notebooks" && $(BIN)/nbdev_test --n_workers 2
+	@echo "== tests"     && $(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory smoke
 
-test: $(STAMP) ## everything continuous integration runs
-	@echo "== ruff";       $(BIN)/ruff check -q .
-	@echo "== notebooks";  $(BIN)/nbdev_test --n_workers 2
-	@echo "== tests";      $(BIN)/python -m pytest
-	@echo "== smoke";      $(MAKE) --no-print-directory smoke
+# a clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed
+smoke: $(READY) ## every stage of every domain end to end with tiny sizes
+	@echo "== smoke"
+	@rm -rf $(SMOKE) && mkdir -p build && git clone -q . $(SMOKE)
+	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C $(SMOKE)
+	@cd $(SMOKE) && sed -i.bak 's/^profile: .*/profile: smoke/' params.yaml && $(CURDIR)/$(BIN)/dvc pull -q data.dvc && $(CURDIR)/$(BIN)/dvc repro
+	@rm -rf $(SMOKE)
 
-ui: $(STAMP) ## open the results in MLflow
-	@test -f mlruns/mlflow.db || { echo "remask: no results yet; run make repro" >&2; exit 1; }
-	@echo "http://127.0.0.1:$(PORT)/#/experiments/1/runs?viewStateShareKey=comparison"
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db \
-	--artifacts-destination mlruns/artifacts --host 127.0.0.1 --port $(PORT) --workers 1
+ui: $(READY) ## show the results in MLflow
+	@test -f mlruns/mlflow.db || { echo "remask: there are no results yet; run make repro" >&2; exit 1; }
+	@echo "open http://127.0.0.1:$(PORT)/#/experiments/1/runs?viewStateShareKey=comparison (Ctrl-C ends)"
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --artifacts-destination mlruns/artifacts --host 127.0.0.1 --port $(PORT) --workers 1
 
-lab: $(STAMP) ## open the notebooks in JupyterLab
+lab: $(READY) ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs
 
-bench: $(STAMP) ## measure speed and memory
-	@$(BIN)/python nbs/experiments/run.py bench
+bench: $(READY) ## measure speed and memory
+	@$(BIN)/python -m remask.stages bench
 
-clean: ## remove what can be made again (not .venv, mlruns, or the trained networks)
-	@rm -rf build/smoke reports/smoke .pytest_cache .ruff_cache .hypothesis _proc _docs *.egg-info
-	@find nbs remask tests -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+clean: ## remove caches and leftovers; results, networks and .venv stay
+	@rm -rf $(SMOKE) _proc _docs .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@find nbs remask tests \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.part' \) -prune -exec rm -rf {} +

@@ -18,7 +18,8 @@ def data(
     n_max:int=None, # room slots; None: what is usual for that kind
 )->str: # what was done, for people
     "Convert a file of floor plans into the project's JSON lines"
-    if Path(file).resolve() == Path(to).resolve(): raise ValueError(f"{to} is the file to read: choose another --to")
+    if Path(file).resolve() == Path(to).resolve():
+        raise ValueError(f"--to {to} is the file to read: choose another")
     got = read_graphs(file, kind, n_max)
     if not got.graphs: raise ValueError(f"{file}: no graph is left, raise --n-max ({dict(got.report)})")
     write_jsonl(to, got.graphs)
@@ -34,7 +35,7 @@ def parser()->argparse.ArgumentParser:
     c.set_defaults(run=data)
     c.add_argument('file', help="data.mat of Graph2Plan, ResPlan.pkl, or JSON lines")
     c.add_argument('--to', required=True, help="file to write, data/NAME.jsonl")
-    c.add_argument('--kind', default='auto', choices=['auto', *READERS], help="how to read it (auto: look into it)")
+    c.add_argument('--kind', default='auto', choices=['auto', *READERS], help="auto: look into it")
     c.add_argument('--n-max', type=int, help="largest number of rooms (14 for ResPlan, else 8)")
     return p
 

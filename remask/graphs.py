@@ -409,7 +409,7 @@ def read_graphs(
     if kind == 'auto': kind = _kind(path, read_whole(path))
     if kind is None: raise ValueError(f"{path} is of no known kind: name data.mat, ResPlan or JSON lines")
     if kind not in READERS: raise ValueError(f"unknown kind {kind!r}: choose auto, {', '.join(READERS)}")
-    if n_max is not None and n_max < 1: raise ValueError(f"n_max is {n_max}: give the largest number of rooms")
+    if n_max is not None and n_max < 1: raise ValueError(f"n_max is {n_max}: it must be at least 1")
     read, usual = READERS[kind]
     if read: return read(path, n_max or usual)
     graphs = read_jsonl(path, n_max or usual)
@@ -428,8 +428,8 @@ def split(
     fractions=(.8, .1, .1), # of train, validation and test; they add up to 1
 )->Split:
     "Cut n graphs in three by a permutation drawn on the CPU, the same on every machine"
-    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(f"fractions {fractions} sum to {sum(fractions):g}: give three shares >= 0 that sum to 1")
+    if abs((total := sum(fractions)) - 1) > 1e-6 or min(fractions) < 0:
+        raise ValueError(f"fractions {fractions} sum to {total:g}: give three shares >= 0 that sum to 1")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     a, b = int(fractions[0]*n), int(fractions[1]*n)
     return Split(order[:a], order[a:a+b], order[a+b:])

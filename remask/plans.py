@@ -46,7 +46,7 @@ def _mix(z): # splitmix64
 def dice(
     seed:int,
     k, # (N,) plan numbers
-): # roll(name, m, size=1)->(N,size) integers in [0,m)
+)->callable: # roll(name, m, size=1): (N,size) integers in [0,m)
     "Make dice whose every roll is a hash of (seed, plan, name of the roll)"
     key = _mix(_mix(np.array([seed], np.uint64)) ^ np.asarray(k, np.uint64))[:, None]
     def roll(name, m, size=1):
@@ -61,7 +61,7 @@ AGAIN = np.array([ 0, 30, 10, 24,  0,  8,  6, 12,  4,  0,  0, 20,  3]) # steps o
 
 def tour(
     types, # (N,8) room types
-    roll,
+    roll, # the dice of these plans
 )->np.ndarray: # (N,7) the rooms around the living room in clockwise order, then PAD
     "Order the rooms of a ring: bathrooms beside bedrooms, kitchen beside dining room and entrance"
     ring = np.where((types == 0) | (types == 9), PAD, types)
@@ -92,7 +92,7 @@ class Ring(NamedTuple):
 # %% ../nbs/03_plans.ipynb #b04528d5
 def walls(
     rooms, # (N,7) rooms in clockwise order
-    roll,
+    roll, # the dice of these plans
 )->Ring:
     "Share the rooms out among four walls; a row away from the master room mostly has a gap"
     n = len(rooms)
@@ -153,7 +153,7 @@ def _outline(ring, along, deep, roll): # (N,4) each: W,H,W,H; begin, usable and 
 # %% ../nbs/03_plans.ipynb #89f63cdb
 def cut(
     ring:Ring,
-    roll,
+    roll, # the dice of these plans
 )->Cut:
     "Give every place its stretch of wall and its depth"
     along, back, deep = _sizes(ring, roll)
@@ -278,12 +278,12 @@ def _tv(ids, target): # total variation distance of the shares of ids from a tar
 
 def _by_graph(types, rel): # quantity: (target, low, high, achieved)
     n, edges = (types != PAD).sum(1), (rel < N_RELATIONS).sum(1)
-    density = edges/(n*(n-1)/2)
+    density = pd.Series(edges/(n*(n-1)/2)).groupby(n).mean().reindex(range(4, 9))
     h, v = [_ordered(rel, types.shape[1], *a) for a in (((0,1,2), (7,8,9)), ((0,3,8), (1,6,9)))]
     out = {'mean edges': (10.2, 9.8, 10.6, edges.mean()),
            'fewest edges': (3, 3, 18, edges.min()), 'most edges': (18, 3, 18, edges.max())}
-    for k, d in zip(range(4, 9), (.78, .66, .57, .51, .45)):
-        out[f'density, {k} rooms'] = d, d - .06, d + .06, density[n == k].mean()
+    for (k, got), d in zip(density.items(), (.78, .66, .57, .51, .45)):
+        out[f'density, {k} rooms'] = d, d - .06, d + .06, got
     return out | {'one living room': (1, 1, 1, ((types == 0).sum(1) == 1).mean()),
                   'inside-validity': (.9978, .995, .999, _inside_valid(types, rel).mean()),
                   'left/right consistent': (1, 1, 1, h.mean()), 'above/below consistent': (1, 1, 1, v.mean())}

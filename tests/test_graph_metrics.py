@@ -273,6 +273,13 @@ def test_every_metric_equals_its_definition(case):
     assert not off, off
 
 
+def test_five_edges_and_twenty_rooms_are_enough():
+    h = gm.histograms(gm.parse(encode([Graph((1, 3), ((0, 1, 2),))]*5 + [Graph((1, 9), ((0, 1, 2),))]*4
+                                      + [Graph((1,), ())]*11 + [Graph((9,), ())]*15)))
+    got = gm.conditional(h, h)
+    assert (got['conditional/num_pairs_evaluated'], got['conditional/num_types_evaluated']) == (1, 1)
+
+
 def test_the_published_names_are_all_there():
     got = gm.evaluate(physical(50, 1), gm.reference(physical(300, 2)))
     assert set(PUBLISHED) == set(gm.BETTER) and set(PUBLISHED) <= set(got)
@@ -401,6 +408,7 @@ def test_unreadable_rows_as_published_and_strict():
     assert b['coverage/unique_archetypes'] == a['coverage/unique_archetypes'] + 1
     assert b['coverage/unique_archetypes_strict'] == a['coverage/unique_archetypes_strict']
     assert abs(b['validity/validity'] - .9*a['validity/validity']) < 1e-12
+    assert abs(b['coverage/diversity_iso'] - .9*a['coverage/diversity_iso']) < 1e-12
 
 
 def test_nothing_readable_is_undefined_never_perfect():

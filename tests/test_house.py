@@ -1,0 +1,198 @@
+"""The house rules that a program can check: exports, notebooks, lengths, imports, words."""
+import ast, json, pathlib, re, shutil, subprocess, sys
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+BIN = pathlib.Path(sys.executable).parent
+LIBRARY = sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'))
+EXPERIMENTS = sorted((ROOT/'nbs'/'experiments').glob('*.ipynb'))
+ids = lambda paths: [p.stem for p in paths]
+MOST_CELLS, MOST_BYTES, WIDEST = 80, 300_000, 110
+LONGEST_EXPORT, LONGEST_MODULE, LONGEST_OTHER = 20, 40, 8
+
+
+def cells(path): return json.loads(path.read_text())['cells']
+def source(c): return ''.join(c['source'])
+def is_code(c): return c['cell_type'] == 'code'
+def directives(c): return [l.strip() for l in source(c).splitlines() if l.lstrip().startswith('#|')]
+def exported(c): return is_code(c) and any(re.match(r'#\|\s*export\b', d) for d in directives(c))
+def body(c): return [l for l in source(c).splitlines() if l.strip() and not l.lstrip().startswith('#|')]
+def imports_only(c): return all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree(c).body)
+
+
+def tree(c):
+    return ast.parse('\n'.join(l for l in source(c).splitlines() if not l.lstrip().startswith(('%', '!', '#|'))))
+
+
+def module(path):
+    names = [re.match(r'#\|\s*default_exp\s+(\S+)', d) for c in cells(path) if is_code(c) for d in directives(c)]
+    return next((m.group(1) for m in names if m), None)
+
+
+@pytest.fixture(scope='module')
+def copy(tmp_path_factory):
+    "The project as a fresh export and clean would leave it"
+    to = tmp_path_factory.mktemp('house')
+    shutil.copytree(ROOT/'nbs', to/'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints', '_*'))
+    for f in 'settings.ini', 'pyproject.toml': shutil.copy(ROOT/f, to)
+    (to/'README.md').write_text('')
+    (to/'remask').mkdir()
+    shutil.copy(ROOT/'remask'/'__init__.py', to/'remask')
+    for tool in 'nbdev_export', 'nbdev_clean':
+        done = subprocess.run([BIN/tool], cwd=to, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    return to
+
+
+def test_modules_are_exactly_what_the_notebooks_export(copy):
+    kept, made = ({p.name for p in (r/'remask').glob('*.py')} for r in (ROOT, copy))
+    assert kept == made, f"orphans {sorted(kept - made)}, not exported {sorted(made - kept)}: run nbdev_export"
+    differ = [n for n in sorted(made) if (ROOT/'remask'/n).read_text() != (copy/'remask'/n).read_text()]
+    assert not differ, f"{differ} differ from their notebooks: edit the notebook, then run nbdev_export"
+
+
+@pytest.mark.parametrize('path', LIBRARY + EXPERIMENTS, ids=ids)
+def test_notebooks_are_clean(copy, path):
+    assert path.read_text() == (copy/path.relative_to(ROOT)).read_text(), "run nbdev_clean"
+
+
+def test_no_two_notebooks_export_one_module_and_each_bears_its_name():
+    for p in LIBRARY: assert module(p) in (None, p.stem.split('_', 1)[1]), p.name
+    numbers = [p.name[:2] for p in LIBRARY]
+    assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize('path', LIBRARY, ids=ids)
+def test_a_notebook_imports_lower_numbers_only(path):
+    number = {module(p): int(p.name[:2]) for p in LIBRARY}
+    for c in filter(is_code, cells(path)):
+        for n in ast.walk(tree(c)):
+            names = [n.module or ''] if isinstance(n, ast.ImportFrom) else [a.name for a in getattr(n, 'names', [])
+                     if isinstance(n, ast.Import)]
+            for name in names:
+                if name == 'remask': names += [f'remask.{a.name}' for a in n.names]
+                if name.startswith('remask.'):
+                    m = name.split('.')[1]
+                    assert m in number, f"{path.name} imports {name}, which no notebook exports"
+                    assert number[m] < int(path.name[:2]) or m == module(path), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize('path', LIBRARY + EXPERIMENTS, ids=ids)
+def test_lengths(path):
+    cs = cells(path)
+    assert len(cs) <= MOST_CELLS and path.stat().st_size <= MOST_BYTES, (len(cs), path.stat().st_size)
+    for c in filter(is_code, cs):
+        n, where = len(body(c)), f"{path.name}, cell {c.get('id')}: {source(c)[:60]!r}"
+        assert all(len(l) <= WIDEST for l in source(c).splitlines()), where
+        if exported(c) and not imports_only(c):
+            is_module = any(isinstance(b, ast.Attribute) and b.attr == 'Module' for t in tree(c).body
+                            if isinstance(t, ast.ClassDef) for b in t.bases)
+            assert n <= (LONGEST_MODULE if is_module else LONGEST_EXPORT), f"{n} lines in {where}"
+        elif path in LIBRARY and '#| hide' not in directives(c): assert n <= LONGEST_OTHER, f"{n} lines in {where}"
+
+
+@pytest.mark.parametrize('path', LIBRARY, ids=ids)
+def test_functions_are_short_take_few_arguments_and_say_what_they_do(path):
+    for c in filter(exported, cells(path)):
+        for f in ast.walk(tree(c)):
+            if not isinstance(f, ast.FunctionDef): continue
+            where, a = f"{path.name} {f.name}", f.args
+            lines = [l for l in ast.unparse(f).splitlines() if l.strip()]
+            assert len(lines) <= 20, f"{where} is {len(lines)} lines long"
+            many = [x for x in a.posonlyargs + a.args + a.kwonlyargs if x.arg != 'self']
+            assert len(many) <= MOST_ARGUMENTS.get(f.name, 7), f"{where} takes {len(many)} arguments"
+        for f in tree(c).body:
+            if isinstance(f, (ast.FunctionDef, ast.ClassDef)) and not f.name.startswith('_'):
+                patch = isinstance(f, ast.FunctionDef) and any('patch' in ast.unparse(d) for d in f.decorator_list)
+                assert ast.get_docstring(f) or patch and f.args.args[0].annotation.id.startswith('_'), \
+                    f"{path.name} {f.name} has no docstring"
+
+
+# where more arguments than seven are the clearer way; each is a list of plain keywords with defaults
+MOST_ARGUMENTS = {}
+
+
+@pytest.mark.parametrize('path', LIBRARY, ids=ids)
+def test_rhythm(path):
+    "Never more than two exported cells in a row, never more than five code cells without prose; most exports are shown"
+    run = silent = shown = total = 0
+    todo = 0
+    for c in cells(path):
+        plain = is_code(c) and (imports_only(c) or '#| hide' in directives(c) or not body(c))
+        if plain: continue
+        silent = silent + 1 if is_code(c) else 0
+        if exported(c): run, todo, total = run + 1, todo + 1, total + 1
+        elif is_code(c): shown, todo, run = shown + min(todo, 2), 0, 0
+        else: run = 0
+        assert run <= 2, f"{path.name}: three exported cells in a row at {c.get('id')}"
+        assert silent <= 5, f"{path.name}: six code cells without prose at {c.get('id')}"
+    assert shown >= .8*total, f"{path.name}: {shown} of {total} exported cells are followed by a look at them"
+
+
+NOT_EXPORTED = {
+    'a print': r'(?<![\w.])print\(', 'an environment variable': r'os\.environ\[|getenv', 'seeding': r'manual_seed\((?!n\b)|np\.random\.seed',
+    'a device string': r"\.cuda\(\)|['\"]cuda", 'something left to do': r'TODO|FIXME|XXX', 'a silent import': r'except ImportError'}
+
+
+@pytest.mark.parametrize('path', LIBRARY, ids=ids)
+@pytest.mark.parametrize('what', NOT_EXPORTED)
+def test_what_never_stands_in_an_exported_cell(path, what):
+    for c in filter(exported, cells(path)):
+        assert not re.search(NOT_EXPORTED[what], source(c)), f"{path.name}, cell {c.get('id')} holds {what}"
+
+
+def test_mlflow_is_imported_in_one_place():
+    users = [p.name for p in LIBRARY if any('mlflow' in source(c) for c in cells(p) if exported(c) and 'import' in source(c))]
+    assert users == ['25_track.ipynb']
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=ids)
+def test_experiments_keep_their_parameters_through_cleaning(copy, path):
+    tagged = [c for c in cells(copy/path.relative_to(ROOT)) if 'parameters' in c['metadata'].get('tags', [])]
+    assert len(tagged) == 1 and is_code(tagged[0])
+    for n in tree(tagged[0]).body:
+        assert isinstance(n, ast.Assign) and isinstance(ast.literal_eval(n.value), (str, int, float, bool, type(None)))
+
+
+def test_the_tag_survives_cleaning_whatever_the_experiments_are(copy, tmp_path):
+    shutil.copy(copy/'settings.ini', tmp_path)
+    (tmp_path/'nbs').mkdir()
+    nb = dict(cells=[dict(cell_type='code', id='a', execution_count=1, outputs=[], source='x = 1',
+                          metadata=dict(tags=['parameters'], other=1))], metadata={}, nbformat=4, nbformat_minor=5)
+    (tmp_path/'nbs'/'a.ipynb').write_text(json.dumps(nb))
+    subprocess.run([BIN/'nbdev_clean', '--fname', 'nbs/a.ipynb'], cwd=tmp_path, check=True)
+    assert cells(tmp_path/'nbs'/'a.ipynb')[0]['metadata'] == dict(tags=['parameters'])
+
+
+def tracked():
+    done = subprocess.run(['git', 'ls-files', '--cached', '--others', '--exclude-standard'], cwd=ROOT,
+                          capture_output=True, text=True)
+    if done.returncode: pytest.skip('not a git checkout')
+    return [p for f in done.stdout.splitlines() if (p := ROOT/f).is_file() and not f.startswith('.dvcstore')]
+
+
+def test_no_machine_is_spoken_of():
+    "No path, registry or address of the machine it was made on"
+    bad = re.compile('|'.join(['/' + 'work/', '/' + 'root/', '/' + 'home/', r'file:/' + '//', 'pypi' + r'\.org', 'index' + '-url',
+                               'find' + '-links']))
+    found = []
+    for p in tracked():
+        try: text = p.read_text()
+        except UnicodeDecodeError: continue
+        text = re.sub(r'"image/(png|svg\+xml)": (".*?"|\[.*?\])', '', text, flags=re.S)
+        found += [f"{p.relative_to(ROOT)}: {m.group(0)}" for m in bad.finditer(text)]
+    assert not found, found
+
+
+def test_the_lock_is_whole_and_free_of_places():
+    lines = [l for l in (ROOT/'requirements.lock').read_text().splitlines() if l]
+    assert all(re.fullmatch(r'[A-Za-z0-9_.-]+==[^ +]+', l) for l in lines)
+    names = {re.split('==', l)[0].lower().replace('_', '-') for l in lines}
+    wanted = re.findall(r'"([a-z-]+)', re.search(r'\ndependencies = \[(.*?)\]', (ROOT/'pyproject.toml').read_text(), re.S).group(1))
+    assert set(wanted) | {'nbdev', 'dvc', 'pytest', 'ruff', 'setuptools', 'wheel'} <= names
+
+
+def test_every_command_of_the_readme_exists():
+    make = (ROOT/'Makefile').read_text()
+    for name in re.findall(r'`make ([a-z-]+)', (ROOT/'README.md').read_text()):
+        assert re.search(rf'^{name}:', make, re.M), f"README speaks of make {name}"
