@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 import numpy as np, pandas as pd, seaborn as sns
 import matplotlib.pyplot as plt
+from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
 from .show import colour
 
@@ -24,7 +25,7 @@ def read_records(
     out = []
     for p in map(Path, paths):
         try: r = json.loads(p.read_text())
-        except (OSError, json.JSONDecodeError) as e: raise ValueError(f"{p}: {e}; evaluate that method again") from None
+        except (OSError, ValueError) as e: raise ValueError(f"{p}: {e}; evaluate that method again") from None
         if missing := {'method', 'params', 'per_seed', 'summary'} - set(r):
             raise ValueError(f"{p} has no {', '.join(sorted(missing))}; evaluate that method again")
         out.append(r)
@@ -44,8 +45,8 @@ def wide(
     value:str='mean', # or 'std'
 )->pd.DataFrame: # one row per method, in the order of the records
     "Put one number of each method and metric into a table of methods by metrics"
-    order = list(dict.fromkeys(table.method))
-    return table.pivot(index='method', columns='metric', values=value).reindex(index=order, columns=list(metrics))
+    square = table.pivot(index='method', columns='metric', values=value)
+    return square.reindex(index=dict.fromkeys(table.method), columns=list(metrics))
 
 # %% ../nbs/26_compare.ipynb #6feec143
 def _figure(text, scale): # '99.4±0.3' -> (.994, .003)
@@ -58,20 +59,22 @@ def read_published(
 )->pd.DataFrame: # columns method, metric, mean, std
     "Read the published figures into the form of `tidy`"
     df = pd.read_csv(path, dtype=str).set_index('method')
-    cells = [(m, c.removesuffix(' %'), *_figure(df.at[m, c], 100 if c.endswith(' %') else 1)) for m in df.index for c in df]
-    return pd.DataFrame(cells, columns=['method', 'metric', 'mean', 'std']).assign(method=lambda d: d.method.map(name))
+    cells = [(name(m), c.removesuffix(' %'), *_figure(df.at[m, c], 100 if c.endswith(' %') else 1))
+             for m in df.index for c in df]
+    return pd.DataFrame(cells, columns=['method', 'metric', 'mean', 'std'])
 
 # %% ../nbs/26_compare.ipynb #d91ed0d5
 FAMILIES = {
-    'Validity': ['validity/validity', 'validity/inside_validity', 'validity/spatial_transitivity', 'validity/connected',
-                 'validity/valid_types'],
+    'Validity': ['validity/validity', 'validity/inside_validity', 'validity/spatial_transitivity',
+                 'validity/connected', 'validity/valid_types'],
     'Coverage': ['coverage/diversity', 'coverage/novelty', 'coverage/mode_coverage_weighted',
                  'coverage/mode_coverage_unweighted', 'coverage/unique_archetypes'],
-    'Distribution': ['distribution/node_js', 'distribution/edge_js', 'distribution/node_tv', 'distribution/edge_tv',
-                     'distribution/rooms_w1'],
+    'Distribution': ['distribution/node_js', 'distribution/edge_js', 'distribution/node_tv',
+                     'distribution/edge_tv', 'distribution/rooms_w1'],
     'Graph structure': ['structure/mmd_degree', 'structure/mmd_clustering', 'structure/mmd_spectral',
                         'structure/edge_present'],
-    'Conditional': ['conditional/edge_js_weighted', 'conditional/edge_tv_weighted', 'conditional/degree_tv_weighted'],
+    'Conditional': ['conditional/edge_js_weighted', 'conditional/edge_tv_weighted',
+                    'conditional/degree_tv_weighted'],
     'Cost': ['cost/nfe', 'cost/seconds_per_1000']}
 _RATES = ('validity/', 'coverage/mode_coverage')
 
@@ -107,14 +110,20 @@ def _family(metrics, methods, ours, theirs):
         pub = f' ({cell(*theirs[m, k], k)})' if (m, k) in theirs else ''
         return cell(*ours.get((m, k), (np.nan, 0)), k) + pub
     shown = [k for k in metrics if any((m, k) in ours for m in methods)]
-    return markdown(['method', *[k.split('/', 1)[1] for k in shown]], [[m, *[write(m, k) for k in shown]] for m in methods])
+    rows = [[m, *[write(m, k) for k in shown]] for m in methods]
+    return markdown(['method', *[k.split('/', 1)[1] for k in shown]], rows)
 
 # %% ../nbs/26_compare.ipynb #2cd6afa4
 def _configuration(records):
     keys = list(dict.fromkeys(k for r in records for k in r['params']))
-    show = lambda v: '' if v is None else v
-    return markdown(['method', *keys], [[r['method'], *[show(r['params'].get(k)) for k in keys]] for r in records])
+    write = lambda v: '' if v is None else v
+    rows = [[r['method'], *[write(r['params'].get(k)) for k in keys]] for r in records]
+    return markdown(['method', *keys], rows)
 
+_LEGEND = ('Cells: mean ± standard deviation over seeds; the published figure in brackets; '
+           f'`{FLOOR}`: what as many held-out plans score by the same code.')
+
+# %% ../nbs/26_compare.ipynb #c992da29
 def comparison_markdown(
     records, # what `read_records` gave
     published:pd.DataFrame=None, # what `read_published` gave
@@ -127,11 +136,9 @@ def comparison_markdown(
     methods = [r['method'] for r in records]
     parts = [f'# {title}', note, '## Configuration', _configuration(records)]
     for name, metrics in families.items():
-        if any((m, k) in ours for m in methods for k in metrics):
-            parts += [f'## {name}', _family(metrics, methods, ours, theirs)]
-    parts += [f'Cells: mean ± standard deviation over seeds; the published figure in brackets; `{FLOOR}`: what as many '
-              'held-out plans score by the same code.']
-    return '\n\n'.join(p for p in parts if p) + '\n'
+        known = any((m, k) in ours for m in methods for k in metrics)
+        parts += [f'## {name}', _family(metrics, methods, ours, theirs)] if known else []
+    return '\n\n'.join(p for p in [*parts, _LEGEND] if p) + '\n'
 
 # %% ../nbs/26_compare.ipynb #2df847c9
 def paired(
@@ -177,18 +184,19 @@ def heat_map(
     text = pd.DataFrame({k: [_short(w.at[m, k], k) for m in w.index] for k in d}, index=w.index)
     d.loc[FLOOR] = 0.
     if ax is None: ax = plt.subplots(figsize=(1.5 + .75*d.shape[1], .8 + .3*len(d)))[1]
-    sns.heatmap(d, annot=text, fmt='', cmap='coolwarm', center=0, vmin=-3, vmax=3, ax=ax, cbar_kws={'label': 'from the floor'},
-                annot_kws={'size': 7}, linewidths=.5)
+    sns.heatmap(d, annot=text, fmt='', cmap='coolwarm', center=0, vmin=-3, vmax=3, ax=ax, linewidths=.5,
+                annot_kws={'size': 7}, cbar_kws={'label': 'from the floor'})
     ax.set(xlabel='', ylabel='')
     ax.set_xticklabels([k.split('/', 1)[1] for k in d], rotation=45, ha='right')
     return ax
 
 # %% ../nbs/26_compare.ipynb #02807387
-def _spread(y, gap): # the nearest heights to y that keep a gap between neighbours
-    order, out = np.argsort(y), np.array(y, dtype=float)
-    for a, b in zip(order, order[1:]): out[b] = max(out[b], out[a] + gap)
-    return out - (out - y).mean()
+def _spread(y, gap): # the heights nearest to y that keep a gap between neighbours
+    order, steps, out = np.argsort(y), gap*np.arange(len(y)), np.empty(len(y))
+    out[order] = isotonic_regression(np.asarray(y)[order] - steps).x + steps
+    return out
 
+# %% ../nbs/26_compare.ipynb #fe2075f8
 def pareto(
     table:pd.DataFrame, # what `tidy` gave
     x:str='coverage/diversity',
@@ -202,7 +210,8 @@ def pareto(
     heights = _spread(w[y].to_numpy(), (hi - lo or 1)/max(len(w) - 1, 1))
     edge = w[x].max() + .08*(w[x].max() - w[x].min() or 1)
     for m, h in zip(w.index, heights): _name(ax, m, w.loc[m], s.loc[m], (x, y), (edge, h))
-    ax.set(xlabel=x.split('/')[1], ylabel=y.split('/')[1], yticks=[v for v in ax.get_yticks() if lo - .1 <= v <= hi])
+    ax.set(xlabel=x.split('/')[1], ylabel=y.split('/')[1])
+    ax.set_yticks([v for v in ax.get_yticks() if lo - .1 <= v <= hi])
     sns.despine(ax=ax)
     return ax
 

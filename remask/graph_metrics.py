@@ -138,7 +138,8 @@ def canonical(
     "Renumber the rooms of each graph so that equal diagrams become equal rows"
     N, m = r.types.shape
     c = _refine(_mix(r.types + N_ROOMS*(r.types == N_ROOMS)*np.arange(1, m + 1)), r.rel)
-    while (tied := _tied(c)[0]).any(): c[tied] = _set_apart(c[tied], r.rel[tied])
+    for _ in range(m):
+        if (tied := _tied(c)[0]).any(): c[tied] = _set_apart(c[tied], r.rel[tied])
     order = np.lexsort((c, r.types))
     i, j = pairs(m).numpy().T
     rel = r.rel[np.arange(N)[:, None], order[:, i], order[:, j]]

@@ -7,7 +7,7 @@ __all__ = ['METHODS', 'PUBLISHED', 'Method', 'method', 'method_name', 'method_id
            'draw_sizes']
 
 # %% ../nbs/24_methods.ipynb #28d96c7f
-import difflib
+import difflib, time
 from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
@@ -101,6 +101,7 @@ class Generated(NamedTuple):
     "What a run of a method gives"
     x: Tensor   # (N,L) ids without MASK
     nfe: Tensor # (N,) network evaluations of each row
+    seconds: float # processor time it took
 
 def _cheap(net, space, m, tally):
     # a denoiser for one batch: trimmed, equal rows asked once, rows that cannot change not at all
@@ -122,13 +123,13 @@ def generate(
     progress:Callable=lambda rows: None, # told how many rows are finished
 )->Generated:
     "Sample every row of x by a method; a row's sample depends on (seed, its number) only"
-    out, nfe = [], []
+    out, nfe, began = [], [], time.process_time()
     for part, ids in zip(x.split(batch), torch.arange(len(x), device=x.device).split(batch)):
         tally = Tally()
         proc = Process(_cheap(net, space, m, tally), alpha, space)
         out.append(sample(proc, part, ts, m.policy, m.draw, Noise(seed, ids), check=check))
         nfe.append(tally.rows); progress(len(part))
-    return Generated(torch.cat(out), torch.cat(nfe))
+    return Generated(torch.cat(out), torch.cat(nfe), time.process_time() - began)
 
 # %% ../nbs/24_methods.ipynb #3ab9fc48
 def draw_sizes(

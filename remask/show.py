@@ -98,12 +98,12 @@ def show_trajectory(
     paint = np.array([to_rgb(c) for c in (_paint(space) if paint is None else paint)])
     ax = _axes(ax, min(9, 1.5 + .09*x.shape[1]), .8 + .13*len(x))
     ax.imshow(paint[x], aspect='auto', interpolation='nearest')
-    hidden = x == space.mask
-    for was, mark, c in ((hidden, '.', 'k'), (~hidden, 'x', 'crimson')):
+    for was, mark, c in ((x == space.mask, '.', 'k'), (x != space.mask, 'x', 'crimson')):
         l, s = (was[:, :-1] & ~was[:, 1:]).nonzero()
         ax.scatter(s+1, l, s=14, lw=1, marker=mark, c=c)
     for l, v in enumerate(x[:, -1] if names else ()):
         if v != space.mask: ax.text(x.shape[1]-.2, l, names[v], va='center', fontsize=7)
+    ax.locator_params(axis='x', integer=True); ax.spines[:].set_visible(False)
     ax.set(xlabel='step', ylabel='position', yticks=[])
     return ax
 
@@ -124,7 +124,8 @@ def show_curve(
         x, y = xy(c)
         ax.plot(x, y.mean(0) if y.ndim == 2 else y, color=colour(name), lw=1.8, label=name)
         if y.ndim == 2: ax.fill_between(x, y.min(0), y.max(0), color=colour(name), alpha=.2, lw=0)
-    ax.set(xlabel=xlabel, ylabel=ylabel); ax.legend(frameon=False, fontsize=8); sns.despine(ax=ax)
+    beside = dict(loc='center left', bbox_to_anchor=(1, .5)) if len(curves) > 3 else {}
+    ax.set(xlabel=xlabel, ylabel=ylabel); ax.legend(frameon=False, fontsize=8, **beside); sns.despine(ax=ax)
     return ax
 
 # %% ../nbs/06_show.ipynb #da60dfed

@@ -31,7 +31,8 @@ def _create(db:Path):
     new.rename(db)
 
 # %% ../nbs/25_track.ipynb #ff4a455f
-KIND, NOTE = 'mlflow.experimentKind', 'mlflow.note.content' # NOTE: Markdown shown on the page of a run or an experiment
+KIND = 'mlflow.experimentKind'
+NOTE = 'mlflow.note.content' # tag of Markdown shown on the page of a run or an experiment
 
 def open_experiment(
     root:Path, # folder that holds mlruns/, or will
@@ -97,7 +98,7 @@ def log_run(
 )->str: # run id
     "Record a method in a new run, then retire the runs of that name before it"
     for f in artifacts:
-        if not Path(f).is_file(): raise FileNotFoundError(f"run {name!r}: no file {f} to attach; make it first")
+        if not Path(f).is_file(): raise FileNotFoundError(f"run {name}: no file {f} to attach; make it first")
     run = exp.client.create_run(exp.id, run_name=name).info.run_id
     try: _fill(exp, run, _points(metrics, per_seed), params, tags, artifacts)
     except BaseException:
@@ -135,19 +136,19 @@ def _axis(key): return {'key': key, 'type': 'METRIC'}
 
 def _card(kind, section, **kw):
     what = zlib.crc32(json.dumps([kind, kw]).encode())
-    return {'type': kind, 'uuid': f'{what:08x}', 'metricSectionId': section, 'deleted': False, 'isGenerated': False,
-            'runsCountToCompare': 100, **kw}
+    return {'type': kind, 'uuid': f'{what:08x}', 'metricSectionId': section, 'deleted': False,
+            'isGenerated': False, 'runsCountToCompare': 100, **kw}
 
 # %% ../nbs/25_track.ipynb #2c75c70f
 def _charts(bars, scatter, parallel, unwanted):
     cards = [_card('SCATTER', 'overview', xaxis=_axis(scatter[0]), yaxis=_axis(scatter[1])),
-             _card('PARALLEL', 'overview', selectedParams=[], selectedMetrics=list(parallel), showAllRuns=True)]
+             _card('PARALLEL', 'overview', selectedParams=[], selectedMetrics=[*parallel], showAllRuns=True)]
     family = lambda k: k.rsplit('/', 1)[0]
     cards += [_card('BAR', family(k), metricKey=k, displayName=k) for k in bars]
     cards += [_card('BAR', family(k), metricKey=k, deleted=True) for k in unwanted]
     sections = ['overview', *dict.fromkeys(family(k) for k in bars)]
     wide = {'overview': {'columns': 2, 'cardHeight': 520}}
-    return cards, [{'uuid': s, 'name': s, 'display': True, 'isReordered': True, **wide.get(s, {})} for s in sections]
+    return cards, [dict(uuid=s, name=s, display=True, isReordered=True, **wide.get(s, {})) for s in sections]
 
 # %% ../nbs/25_track.ipynb #636ec2d1
 def pack(
@@ -167,13 +168,12 @@ def prepare_view(
     name:str='Comparison',
 )->str: # the view's address below the server's
     "Prepare the page of an experiment: the table's columns, all runs, and the charts"
-    seen = {k for r in runs(exp) for k in r.data.metrics}
-    shown = [_column(c) for c in columns]
+    seen, shown = {k for r in runs(exp) for k in r.data.metrics}, [_column(c) for c in columns]
     cards, sections = _charts(bars, scatter, parallel, sorted(seen - set(bars)))
-    state = {'searchFilter': '', 'orderByKey': _column(order_by), 'orderByAsc': False, 'runsHiddenMode': 'SHOWALL',
-             'selectedColumns': shown, 'columnOrder': shown, 'columnWidths': {"attributes.`Run Name`": 330},
-             'compareRunCharts': cards, 'compareRunSections': sections, 'isAccordionReordered': True,
-             'autoRefreshEnabled': False, 'hideEmptyCharts': True}
+    state = {'searchFilter': '', 'orderByKey': _column(order_by), 'orderByAsc': False,
+             'runsHiddenMode': 'SHOWALL', 'selectedColumns': shown, 'columnOrder': shown,
+             'columnWidths': {"attributes.`Run Name`": 330}, 'compareRunCharts': cards,
+             'compareRunSections': sections, 'isAccordionReordered': True, 'autoRefreshEnabled': False}
     key, now = name.lower().replace(' ', '-'), int(time.time()*1000)
     tag = json.dumps({'name': name, 'createdAt': now, 'updatedAt': now, 'state': pack(state)})
     exp.client.set_experiment_tag(exp.id, f'mlflow.sharedViewState.{key}', tag)

@@ -6,7 +6,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 BIN = pathlib.Path(sys.executable).parent
 LIBRARY = sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'))
 EXPERIMENTS = sorted((ROOT/'nbs'/'experiments').glob('*.ipynb'))
-ids = lambda paths: [p.stem for p in paths]
+ids = lambda p: p.stem
 MOST_CELLS, MOST_BYTES, WIDEST = 80, 300_000, 110
 LONGEST_EXPORT, LONGEST_MODULE, LONGEST_OTHER = 20, 40, 8
 
@@ -64,7 +64,8 @@ def test_no_two_notebooks_export_one_module_and_each_bears_its_name():
 
 @pytest.mark.parametrize('path', LIBRARY, ids=ids)
 def test_a_notebook_imports_lower_numbers_only(path):
-    number = {module(p): int(p.name[:2]) for p in LIBRARY}
+    number = {module(p): int(p.name[:2]) for p in LIBRARY if module(p)}
+    if not module(path): return  # a tour may visit every room
     for c in filter(is_code, cells(path)):
         for n in ast.walk(tree(c)):
             names = [n.module or ''] if isinstance(n, ast.ImportFrom) else [a.name for a in getattr(n, 'names', [])
@@ -77,18 +78,20 @@ def test_a_notebook_imports_lower_numbers_only(path):
                     assert number[m] < int(path.name[:2]) or m == module(path), f"{path.name} imports {name}"
 
 
+def most_lines(c, path):
+    if imports_only(c) or '#| hide' in directives(c) or not exported(c) and path not in LIBRARY: return 99
+    module = any('Module' in ast.unparse(b) for t in tree(c).body if isinstance(t, ast.ClassDef) for b in t.bases)
+    return LONGEST_OTHER if not exported(c) else LONGEST_MODULE if module else LONGEST_EXPORT
+
+
 @pytest.mark.parametrize('path', LIBRARY + EXPERIMENTS, ids=ids)
 def test_lengths(path):
     cs = cells(path)
     assert len(cs) <= MOST_CELLS and path.stat().st_size <= MOST_BYTES, (len(cs), path.stat().st_size)
-    for c in filter(is_code, cs):
-        n, where = len(body(c)), f"{path.name}, cell {c.get('id')}: {source(c)[:60]!r}"
-        assert all(len(l) <= WIDEST for l in source(c).splitlines()), where
-        if exported(c) and not imports_only(c):
-            is_module = any(isinstance(b, ast.Attribute) and b.attr == 'Module' for t in tree(c).body
-                            if isinstance(t, ast.ClassDef) for b in t.bases)
-            assert n <= (LONGEST_MODULE if is_module else LONGEST_EXPORT), f"{n} lines in {where}"
-        elif path in LIBRARY and '#| hide' not in directives(c): assert n <= LONGEST_OTHER, f"{n} lines in {where}"
+    code = [c for c in cs if is_code(c)]
+    wide = [l for c in code for l in source(c).splitlines() if len(l) > WIDEST]
+    long = [(len(body(c)), source(c)[:60]) for c in code if len(body(c)) > most_lines(c, path)]
+    assert not wide and not long, '\n'.join([path.name, *wide, *map(str, long)])
 
 
 @pytest.mark.parametrize('path', LIBRARY, ids=ids)
@@ -115,8 +118,7 @@ MOST_ARGUMENTS = {}
 @pytest.mark.parametrize('path', LIBRARY, ids=ids)
 def test_rhythm(path):
     "Never more than two exported cells in a row, never more than five code cells without prose; most exports are shown"
-    run = silent = shown = total = 0
-    todo = 0
+    run = silent = shown = total = todo = 0
     for c in cells(path):
         plain = is_code(c) and (imports_only(c) or '#| hide' in directives(c) or not body(c))
         if plain: continue
@@ -130,13 +132,16 @@ def test_rhythm(path):
 
 
 NOT_EXPORTED = {
-    'a print': r'(?<![\w.])print\(', 'an environment variable': r'os\.environ\[|getenv', 'seeding': r'manual_seed\((?!n\b)|np\.random\.seed',
+    'a print': r'(?<![\w.])print\(', 'an environment variable': r'os\.environ\[|getenv', 'seeding': r'(torch|np\.random|random)\.(manual_)?seed\(',
     'a device string': r"\.cuda\(\)|['\"]cuda", 'something left to do': r'TODO|FIXME|XXX', 'a silent import': r'except ImportError'}
+
+MAY = {('12_train', 'seeding')} # dropout draws from the global generator and from no other: to resume exactly is to seed it
 
 
 @pytest.mark.parametrize('path', LIBRARY, ids=ids)
 @pytest.mark.parametrize('what', NOT_EXPORTED)
 def test_what_never_stands_in_an_exported_cell(path, what):
+    if (path.stem, what) in MAY: return
     for c in filter(exported, cells(path)):
         assert not re.search(NOT_EXPORTED[what], source(c)), f"{path.name}, cell {c.get('id')} holds {what}"
 
