@@ -65,7 +65,7 @@ def test_nothing_in_the_store_names_its_folder_and_a_moved_store_is_whole(tmp_pa
 
 def test_processes_that_create_the_store_at_once(tmp_path):
     code = f"from remask.track import open_experiment; open_experiment({str(tmp_path)!r}, 'e')"
-    for p in [subprocess.Popen([sys.executable, '-c', code]) for _ in range(3)]: assert p.wait() == 0
+    for p in [subprocess.Popen([sys.executable, '-c', code]) for _ in range(2)]: assert p.wait() == 0
     assert not (tmp_path/'mlruns'/'mlflow.new').exists()
 
 
