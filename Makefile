@@ -40,8 +40,8 @@ pull: $(READY) ## get the data and the trained networks from the store in this r
 
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
-	@cat reports/comparison.md
-	@echo "remask: the comparison is reports/comparison.md; make ui shows it in MLflow"
+	@cat reports/plans/comparison.md
+	@echo "remask: the comparison is reports/plans/comparison.md; make ui shows it in MLflow"
 
 repro-all: pull ## every domain
 	@$(BIN)/dvc repro
