@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from .tokens import TokenSpace, real
 from .schedules import elbo_weight, linear, log_uniform_times, uniform_times
 from .forward import mask_forward
@@ -83,7 +83,7 @@ def probe(
     x0:Tensor, # (N,L) held-out ids
     groups:dict, # name -> (L,) bool, positions reported together
     alpha=linear, ts=(.1,.3,.5,.7,.9), seed:int=0, batch:int=512,
-)->dict: # 'acc_<group>@t=<t>' and 'ce_<group>@t=<t>'
+)->dict: # 'denoise/acc_<group>_t<t>' and 'denoise/ce_<group>_t<t>'
     "Measure how well hidden tokens are guessed at given times"
     out = {}
     for t in ts:
@@ -96,8 +96,8 @@ def probe(
         ce, hit = torch.cat(ce), torch.cat(hit)
         for name, g in groups.items():
             n = masked[:, g].sum().clamp(min=1)
-            out[f'acc_{name}@t={t}'] = (hit[:, g].sum()/n).item()
-            out[f'ce_{name}@t={t}'] = (ce[:, g].sum()/n).item()
+            out[f'denoise/acc_{name}_t{t}'] = (hit[:, g].sum()/n).item()
+            out[f'denoise/ce_{name}_t{t}'] = (ce[:, g].sum()/n).item()
     return out
 
 # %% ../nbs/12_train.ipynb #c3feb3d9
