@@ -36,7 +36,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 pull: $(READY) ## get the data and the trained networks from the store in this repository
-	@$(BIN)/dvc pull -q data.dvc train || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
+	@$(BIN)/dvc pull -q -r store data.dvc train || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
 
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
@@ -60,7 +60,7 @@ smoke: $(READY) ## every stage of every domain end to end with tiny sizes
 	@echo "== smoke"
 	@rm -rf $(SMOKE) && mkdir -p build && git clone -q . $(SMOKE)
 	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C $(SMOKE)
-	@cd $(SMOKE) && sed -i.bak 's/^run: .*/run: *smoke/' params.yaml && $(CURDIR)/$(BIN)/dvc pull -q data.dvc && $(CURDIR)/$(BIN)/dvc repro
+	@cd $(SMOKE) && sed -i.bak 's/^run: .*/run: *smoke/' params.yaml && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro
 	@rm -rf $(SMOKE)
 
 ui: $(READY) ## show the results in MLflow

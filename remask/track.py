@@ -158,6 +158,8 @@ def pack(
     return 'deflate;' + base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
 
 # %% ../nbs/25_track.ipynb #bbd81549
+_NAME = _column('attributes.Run Name')
+
 def prepare_view(
     exp:Experiment,
     columns, # 'params.eta', 'metrics.validity/validity', 'tags.process', ...
@@ -171,8 +173,8 @@ def prepare_view(
     seen, shown = {k for r in runs(exp) for k in r.data.metrics}, [_column(c) for c in columns]
     cards, sections = _charts(bars, scatter, parallel, sorted(seen - set(bars)))
     state = {'searchFilter': '', 'orderByKey': _column(order_by), 'orderByAsc': False,
-             'runsHiddenMode': 'SHOWALL', 'selectedColumns': shown, 'columnOrder': shown,
-             'columnWidths': {"attributes.`Run Name`": 330}, 'compareRunCharts': cards,
+             'runsHiddenMode': 'SHOWALL', 'selectedColumns': shown, 'columnOrder': [_NAME, *shown],
+             'columnWidths': {_NAME: 330}, 'compareRunCharts': cards,
              'compareRunSections': sections, 'isAccordionReordered': True, 'autoRefreshEnabled': False}
     key, now = name.lower().replace(' ', '-'), int(time.time()*1000)
     tag = json.dumps({'name': name, 'createdAt': now, 'updatedAt': now, 'state': pack(state)})
