@@ -132,6 +132,8 @@ def _column(name): # 'metrics.validity/validity' as the UI writes it
     kind, key = name.split('.', 1)
     return f'{kind}.`{key}`'
 
+_NAME = _column('attributes.Run Name')
+
 def _axis(key): return {'key': key, 'type': 'METRIC'}
 
 def _card(kind, section, **kw):
@@ -158,8 +160,6 @@ def pack(
     return 'deflate;' + base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
 
 # %% ../nbs/25_track.ipynb #bbd81549
-_NAME = _column('attributes.Run Name')
-
 def prepare_view(
     exp:Experiment,
     columns, # 'params.eta', 'metrics.validity/validity', 'tags.process', ...
