@@ -72,7 +72,7 @@ lab: $(READY) ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs
 
 bench: $(READY) ## measure speed and memory
-	@$(BIN)/python -m remask.stages bench
+	@$(BIN)/remask-stage bench
 
 clean: ## remove caches and leftovers; results, networks and .venv stay
 	@rm -rf $(SMOKE) _proc _docs .pytest_cache .ruff_cache .hypothesis *.egg-info
