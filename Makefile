@@ -60,7 +60,7 @@ smoke: $(READY) ## every stage of every domain end to end with tiny sizes
 	@echo "== smoke"
 	@rm -rf $(SMOKE) && mkdir -p build && git clone -q . $(SMOKE)
 	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C $(SMOKE)
-	@cd $(SMOKE) && sed -i.bak 's/^run: .*/run: *smoke/; s/^compared: .*/compared: *few/' params.yaml && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro
+	@cd $(SMOKE) && sed -i.bak -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' params.yaml && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro
 	@rm -rf $(SMOKE)
 
 ui: $(READY) ## show the results in MLflow
