@@ -65,7 +65,9 @@ smoke: $(READY) ## every stage of every domain end to end with tiny sizes
 
 ui: $(READY) ## show the results in MLflow
 	@test -f mlruns/mlflow.db || { echo "remask: there are no results yet; run make repro" >&2; exit 1; }
-	@echo "open http://127.0.0.1:$(PORT)/#/experiments/1/runs?viewStateShareKey=comparison (Ctrl-C ends)"
+	@$(BIN)/python -c "import sqlite3; \
+	[print(f'{n}: http://127.0.0.1:$(PORT)/#/experiments/{i}/runs?viewStateShareKey=comparison') for i, n in \
+	sqlite3.connect('mlruns/mlflow.db').execute('select experiment_id, name from experiments where experiment_id > 0')]; print('Ctrl-C ends')"
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --artifacts-destination mlruns/artifacts --host 127.0.0.1 --port $(PORT) --workers 1
 
 lab: $(READY) ## open the notebooks in JupyterLab

@@ -56,6 +56,7 @@ def parser()->argparse.ArgumentParser:
     c.add_argument('--seed', type=int, default=0)
     return p
 
+# %% ../nbs/27_cli.ipynb #98d92bf0
 def main(
     argv=None, # arguments; None: those of the process
 ):

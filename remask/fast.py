@@ -7,7 +7,6 @@ __all__ = ['Tally', 'counted', 'answer_where', 'unfinished', 'once', 'remembered
 
 # %% ../nbs/21_fast.ipynb #89ff6adf
 import torch
-from torch import Tensor
 from .tokens import TokenSpace, masked
 from .denoiser import Denoised
 
@@ -41,22 +40,19 @@ def answer_where(
         tally.add(want)
         if want.all(): return denoise(x, t, real)
         rows = want.nonzero()[:, 0]
-        out = denoise(x[rows], t, real[rows]) if len(rows) else _none_like(denoise, x, t, real)
-        return _scatter(out, rows, len(x))
+        out = denoise(x[rows], t, real[rows]) if len(rows) else _each(lambda z: z[:0], denoise(x[:1], t, real[:1]))
+        return _each(lambda z: z.new_zeros(len(x), *z.shape[1:]).index_copy(0, rows, z), out)
     return f
-
-def _none_like(denoise, x, t, real):
-    # the answer's shapes when no row is asked about: one row's answer, without the row
-    one = denoise(x[:1], t, real[:1])
-    return Denoised(one.logits[:0], None if one.hidden is None else one.hidden[:0], {k: v[:0] for k, v in one.heads.items()})
-
-def _scatter(out, rows, B):
-    put = lambda z: None if z is None else z.new_zeros(B, *z.shape[1:]).index_copy(0, rows, z)
-    return Denoised(put(out.logits), put(out.hidden), {k: put(v) for k, v in out.heads.items()})
 
 def unfinished(space:TokenSpace):
     "A row needs an answer while it holds a MASK"
     return lambda x, t: masked(space, x).any(1)
+
+# %% ../nbs/21_fast.ipynb #ac3ad0cd
+def _each(f, *outs): # apply f to the like parts of Denoised records
+    part = lambda *z: None if z[0] is None else f(*z)
+    logits, hidden, heads = zip(*outs)
+    return Denoised(part(*logits), part(*hidden), {k: part(*[h[k] for h in heads]) for k in heads[0]})
 
 # %% ../nbs/21_fast.ipynb #8f1501be
 def once(
@@ -68,9 +64,7 @@ def once(
         first = torch.full((int(which.max()) + 1,), len(x), device=x.device)
         first = first.scatter_reduce(0, which, torch.arange(len(x), device=x.device), 'amin')
         if len(first) == len(x): return denoise(x, t, real)
-        out = denoise(x[first], t, real[first])
-        back = lambda z: None if z is None else z[which]
-        return Denoised(back(out.logits), back(out.hidden), {k: back(v) for k, v in out.heads.items()})
+        return _each(lambda z: z[which], denoise(x[first], t, real[first]))
     return f
 
 # %% ../nbs/21_fast.ipynb #a5450162
@@ -86,12 +80,9 @@ def remembered(
         else:
             changed = (x != last['x']).any(1)
             rows = changed.nonzero()[:, 0]
-            if len(rows): last['out'] = _update(last['out'], denoise(x[rows], t, real[rows]), rows)
+            put = lambda old, new: old.index_copy(0, rows, new)
+            if len(rows): last['out'] = _each(put, last['out'], denoise(x[rows], t, real[rows]))
         tally.add(changed)
         last['x'] = x
         return last['out']
     return f
-
-def _update(old, new, rows):
-    put = lambda o, n: None if o is None else o.index_copy(0, rows, n)
-    return Denoised(put(old.logits, new.logits), put(old.hidden, new.hidden), {k: put(o, new.heads[k]) for k, o in old.heads.items()})

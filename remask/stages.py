@@ -19,16 +19,20 @@ def read_params(
 )->dict:
     "Read params.yaml; raise ValueError if it is missing, damaged or lacks a section"
     try: params = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError: raise ValueError(f"{path}: not found; run from the root of the project") from None
-    except yaml.YAMLError as e: raise ValueError(f"{path}: is not valid YAML ({str(e).splitlines()[0]})") from None
-    if missing := {'run', 'data', 'processes', 'methods'} - set(params): raise ValueError(f"{path}: has no section {', '.join(missing)}")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: not found; run from the root of the project") from None
+    except yaml.YAMLError as e:
+        raise ValueError(f"{path}: is not valid YAML ({str(e).splitlines()[0]})") from None
+    if missing := {'run', 'data', 'processes', 'methods'} - set(params or ()):
+        raise ValueError(f"{path}: has no section {', '.join(sorted(missing))}")
     return params
 
+# %% ../nbs/28_stages.ipynb #407aa4d2
 def stage_params(
     params:dict, # the whole of params.yaml
     given:dict, # from the command line: data, process, method, ...
 )->dict:
-    "Collect the parameters of a stage: `run`, then its data, method and process sections, then the command line"
+    "Collect a stage's parameters: `run`, its data, method and process sections, then the command line"
     out = dict(params['run'])
     for key, section in (('data', 'data'), ('method', 'methods'), ('process', 'processes')):
         name = given.get(key, out.get(key))
@@ -45,37 +49,52 @@ def declared(
 )->dict: # name -> default
     "Read the names and defaults a notebook's parameters cell declares"
     cells = [c for c in nbformat.read(notebook, 4).cells if 'parameters' in c.metadata.get('tags', [])]
-    if len(cells) != 1: raise ValueError(f"{notebook}: has {len(cells)} cells tagged `parameters`, expected one")
+    if len(cells) != 1:
+        raise ValueError(f"{notebook}: has {len(cells)} cells tagged `parameters`, expected one")
     body = ast.parse(cells[0].source).body
     return {a.targets[0].id: ast.literal_eval(a.value) for a in body if isinstance(a, ast.Assign)}
 
 def choose(
-    notebook, collected:dict, given:dict, # path, all parameters, those of the command line
-)->dict:
+    notebook, # path
+    collected:dict, # all parameters
+    given:dict, # those of the command line
+)->dict: # name -> value
     "Pick the parameters a notebook declares; raise ValueError for a given name it does not know"
     names = declared(notebook)
     if unknown := set(given) - set(names):
-        raise ValueError(f"{notebook}: has no parameter {', '.join(sorted(unknown))}; it takes {', '.join(names)}")
+        wrong, known = ', '.join(sorted(unknown)), ', '.join(names)
+        raise ValueError(f"{notebook}: has no parameter {wrong}; it takes {known}")
     return {k: collected[k] for k in names if k in collected}
 
 # %% ../nbs/28_stages.ipynb #6b047713
-def normalise(nb):
+def _kept(output): # progress bars are of no use once they are full
+    widget = 'application/vnd.jupyter.widget-view+json' in output.get('data', {})
+    return not widget and (output.output_type != 'stream' or output.name != 'stderr')
+
+def normalise(
+    nb, # an executed notebook, changed in place
+):
     "Remove timestamps, random ids and progress bars from an executed notebook"
     nb.metadata = {k: v for k, v in nb.metadata.items() if k in ('kernelspec',)}
     for k, c in enumerate(nb.cells):
         c.metadata, c.id = {k: v for k, v in c.metadata.items() if k == 'tags'}, f'cell-{k}'
-        if c.cell_type == 'code':
-            keep = lambda o: o.output_type != 'stream' or o.name != 'stderr'
-            c.outputs = [o for o in c.outputs if keep(o) and 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
+        if c.cell_type == 'code': c.outputs = [o for o in c.outputs if _kept(o)]
     return nb
 
-def run_notebook(notebook, out, params:dict):
-    "Run a notebook from the project's root and write it, normalised, to `out`; raise RuntimeError if a cell fails"
+# %% ../nbs/28_stages.ipynb #3f9a3d86
+_KERNEL = dict(kernel_name='python3', language='python', cwd='.', extra_arguments=['--IPKernelApp.log_level=ERROR'])
+
+def run_notebook(
+    notebook, # path
+    out, # path of the executed notebook
+    params:dict, # name -> value, of those it declares
+):
+    "Run a notebook from the project's root and write it, normalised; raise RuntimeError if a cell fails"
     out = Path(out); out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix('.part.ipynb')
     try:
-        papermill.execute_notebook(str(notebook), str(part), params, kernel_name='python3', language='python', cwd='.',
-                                   log_output=True, progress_bar=False, request_save_on_cell_execute=False)
+        papermill.execute_notebook(str(notebook), str(part), params, log_output=True, progress_bar=False,
+                                   request_save_on_cell_execute=False, **_KERNEL)
     except PapermillExecutionError as e:
         raise RuntimeError(f"{e.ename}: {re.sub(chr(27)+r'.[0-9;]*m', '', e.evalue)} (see {part})") from None
     nbformat.write(normalise(nbformat.read(part, 4)), out)
@@ -86,11 +105,13 @@ def run_stage(
     args, # ['sample', 'data=plans', 'method=...']
 ):
     "Run a stage of the pipeline with the parameters of params.yaml"
+    if not args or not all('=' in a for a in args[1:]): raise ValueError("expected: STAGE key=value ...")
     stage, given = args[0], {k: yaml.safe_load(v) for k, v in (a.split('=', 1) for a in args[1:])}
     notebook = Path('nbs/experiments')/f'{stage}.ipynb'
     if not notebook.exists(): raise ValueError(f"no stage {stage!r}: {notebook} does not exist")
     params = choose(notebook, stage_params(read_params(), given), given)
-    run_notebook(notebook, Path('reports/notebooks')/('-'.join([stage, *map(str, given.values())]) + '.ipynb'), params)
+    name = '-'.join([stage, *map(str, given.values())])
+    run_notebook(notebook, Path('reports/notebooks')/f'{name}.ipynb', params)
 
 def main():
     "Run a stage from the command line; one sentence and exit code 1 when something is wrong"
