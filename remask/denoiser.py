@@ -81,7 +81,8 @@ class Denoiser(nn.Module):
     def forward(self, x, t, real, at=None):
         "Score ids: x (B,L) ids, t float or (B,), real (B,L) bool, at (L,) long the positions of the columns"
         at = slice(None) if at is None else at
-        c = None if self.time is None else self.time(_wave(torch.as_tensor(t, device=x.device).float().reshape(-1)))
+        t = torch.as_tensor(t, device=x.device).float().reshape(-1)
+        c = None if self.time is None else self.time(_wave(t))
         allowed = None if real.all() else real[:, None, None, :]
         h = self.ids(x) + self.places[at] @ self.where
         for b in self.blocks: h = b(h, c, allowed)
@@ -121,23 +122,29 @@ def save_tensors(
     "Write tensors and a record of what they are, whole or not at all"
     path = Path(path); part = path.with_name(path.name + '.part')
     path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
     try:
-        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, part, {k: json.dumps(v) for k, v in about.items()})
+        save_file(tensors, part, {k: json.dumps(v) for k, v in about.items()})
         os.replace(part, path)
     except (OSError, SafetensorError) as e:
         part.unlink(missing_ok=True)
-        raise OSError(f"{path} could not be written ({e}): free space or name another place; nothing else was lost") from None
+        raise OSError(f"{path} could not be written ({e}): free space or name another place; "
+                      "nothing else was lost") from None
 
+# %% ../nbs/10_denoiser.ipynb #63f4750a
 def open_tensors(
     path, # file written by `save_tensors`
 )->tuple: # (name -> Tensor, name -> what was recorded)
     "Read tensors and their record; raise ValueError in one sentence if the file is missing or damaged"
     try:
         with safe_open(path, 'pt') as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, {k: json.loads(v) for k, v in (f.metadata() or {}).items()}
-    except FileNotFoundError: raise ValueError(f"{path}: no such file; run `dvc pull`, or the stage that makes it") from None
+            about = {k: json.loads(v) for k, v in (f.metadata() or {}).items()}
+            return {k: f.get_tensor(k) for k in f.keys()}, about
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run `dvc pull`, or the stage that makes it") from None
     except (SafetensorError, ValueError) as e:
-        raise ValueError(f"{path}: not a whole safetensors file ({e}); delete it and pull or make it again") from None
+        raise ValueError(f"{path}: not a whole safetensors file ({e}); "
+                         "delete it and pull or make it again") from None
 
 # %% ../nbs/10_denoiser.ipynb #85cba7b0
 def save_denoiser(
@@ -155,12 +162,14 @@ def load_denoiser(
 )->tuple: # (Denoiser in eval mode, provenance dict)
     "Load a network; raise ValueError if the file is missing, damaged or of another shape"
     tensors, meta = open_tensors(path)
-    if 'config' not in meta: raise ValueError(f"{path}: holds tensors but no network record; it was not saved here")
+    if 'config' not in meta:
+        raise ValueError(f"{path}: holds tensors but no network record; it was not saved here")
     net = Denoiser(tensors['places'], tensors['legal'], **meta['config'])
     if L not in (None, len(net.legal)):
-        raise ValueError(f"{path}: was trained for rows of {len(net.legal)} positions, but {L} are asked for; "
-                         "use the checkpoint of this data set or train one")
+        raise ValueError(f"{path}: was trained for rows of {len(net.legal)} positions, but {L} are asked "
+                         "for; use the checkpoint of this data set or train one")
     try: net.load_state_dict(tensors)
     except RuntimeError as e:
-        raise ValueError(f"{path}: its tensors do not fit its own record ({str(e).splitlines()[1].strip()})") from None
+        why = str(e).splitlines()[1].strip()
+        raise ValueError(f"{path}: its tensors do not fit its own record ({why})") from None
     return net.eval(), meta['provenance']

@@ -40,7 +40,8 @@ def answer_where(
         tally.add(want)
         if want.all(): return denoise(x, t, real)
         rows = want.nonzero()[:, 0]
-        out = denoise(x[rows], t, real[rows]) if len(rows) else _each(lambda z: z[:0], denoise(x[:1], t, real[:1]))
+        asked = rows if len(rows) else rows.new_zeros(1)
+        out = _each(lambda z: z[:len(rows)], denoise(x[asked], t, real[asked]))
         return _each(lambda z: z.new_zeros(len(x), *z.shape[1:]).index_copy(0, rows, z), out)
     return f
 

@@ -176,7 +176,6 @@ def read_whole(
     if not data.strip(): raise ValueError(f"{path} is empty: make it again or name another file")
     return data
 
-# %% ../nbs/02_graphs.ipynb #226ad47e
 def write_jsonl(
     path, # file to write
     graphs, # Graphs

@@ -58,7 +58,7 @@ def categorical(
 def nucleus(
     top_p:float, # share of probability to keep, in (0,1]
 )->Callable: # (logits, u) -> ids
-    "Draw from the smallest set of likeliest tokens that holds `top_p` of the probability (Holtzman et al. 2020)"
+    "Draw from the smallest set of likeliest tokens that holds `top_p` of the probability (arXiv 1904.09751)"
     if not 0 < top_p <= 1: raise ValueError(f"top_p={top_p}: must lie in (0,1]")
     def draw(logits, u):
         p, order = logits.double().softmax(-1).sort(dim=-1, descending=True, stable=True)
@@ -208,7 +208,8 @@ def _guarded(proc):
         some = (restrict(proc.space, out.logits).isfinite().any(-1) & ~out.logits.isnan().any(-1)) | ~ok
         if not some.all():
             b, l = (~some).nonzero()[0].tolist()
-            raise ValueError(f"denoiser: no legal token has a finite logit at row {b}, position {l}, t={t:.3g}")
+            raise ValueError(f"denoiser: no legal token has a finite logit at row {b}, "
+                             f"position {l}, t={t:.3g}")
         return out
     return denoise
 

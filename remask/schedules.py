@@ -45,9 +45,10 @@ def check_schedule(
         raise ValueError(f"alpha leaves [0,1]: it lies between {a.min():.4g} and {a.max():.4g}")
     rise = (a[1:] - a[:-1]).amax(1)
     if rise.max() > 1e-9:
-        raise ValueError(f"alpha is not monotone: it rises by {rise.max():.3g} near t={rise.argmax()/200:.3f}; "
-                         "it must fall as t goes from 0 (data) to 1 (noise)")
-    if a[0].min() < .99: raise ValueError(f"alpha(0) is {a[0].min():.3g}: at t=0 (data) everything must be visible")
+        raise ValueError(f"alpha is not monotone: it rises by {rise.max():.3g} "
+                         f"near t={rise.argmax()/200:.3f}; it must fall as t goes from 0 (data) to 1 (noise)")
+    if a[0].min() < .99:
+        raise ValueError(f"alpha(0) is {a[0].min():.3g}: at t=0 (data) everything must be visible")
 
 # %% ../nbs/07_schedules.ipynb #9e4839df
 def slope(

@@ -82,7 +82,8 @@ def normalise(
     return nb
 
 # %% ../nbs/28_stages.ipynb #3f9a3d86
-_KERNEL = dict(kernel_name='python3', language='python', cwd='.', extra_arguments=['--IPKernelApp.log_level=ERROR'])
+_KERNEL = dict(kernel_name='python3', language='python', cwd='.',
+               extra_arguments=['--IPKernelApp.log_level=ERROR'])
 
 def run_notebook(
     notebook, # path

@@ -23,7 +23,7 @@ class TokenSpace:
         if not (0 <= self.mask < V and 0 <= self.pad < V and self.mask != self.pad):
             raise ValueError(f"mask={self.mask} and pad={self.pad} must be two different ids below V={V}")
         if self.legal[:, [self.mask, self.pad]].any():
-            raise ValueError("MASK and PAD are never legal clean tokens: set their columns of `legal` to False")
+            raise ValueError("MASK and PAD are never clean tokens: set their columns of `legal` to False")
         if not self.legal.any(1).all():
             raise ValueError(f"position {int((~self.legal.any(1)).nonzero()[0])} has no legal token")
 

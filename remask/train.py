@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 import torch
 from accelerate import Accelerator
+from fastcore.basics import patch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
@@ -76,6 +77,15 @@ def row_losses(
     return masked_loss(denoise(x_t, t, ok).logits, x0, masked, w, recipe.token_weight)
 
 # %% ../nbs/12_train.ipynb #107a6b7a
+def _guess(denoise, space, x0, x_t, masked, t, batch):
+    # (N,L) cross-entropy and (N,L) success of the best guess, at hidden positions
+    ce, hit = [], []
+    for x, c, m in zip(x_t.split(batch), x0.split(batch), masked.split(batch)):
+        logits = denoise(x, t, real(space, c)).logits
+        ce.append(nll(logits, c, m)); hit.append((logits.argmax(-1) == c) & m)
+    return torch.cat(ce), torch.cat(hit)
+
+# %% ../nbs/12_train.ipynb #4d28c2dc
 @torch.no_grad()
 def probe(
     denoise, # (x, t, real) -> Denoised
@@ -89,11 +99,7 @@ def probe(
     for t in ts:
         u = torch.rand(x0.shape, generator=_rng(seed, int(t*1000))).to(x0.device)
         x_t, masked = mask_forward(space, x0, alpha(t, real(space, x0)), u)
-        ce, hit = [], []
-        for x, c, m in zip(x_t.split(batch), x0.split(batch), masked.split(batch)):
-            logits = denoise(x, t, real(space, c)).logits
-            ce.append(nll(logits, c, m)); hit.append((logits.argmax(-1) == c) & m)
-        ce, hit = torch.cat(ce), torch.cat(hit)
+        ce, hit = _guess(denoise, space, x0, x_t, masked, t, batch)
         for name, g in groups.items():
             n = masked[:, g].sum().clamp(min=1)
             out[f'denoise/acc_{name}_t{t}'] = (hit[:, g].sum()/n).item()
@@ -101,24 +107,29 @@ def probe(
     return out
 
 # %% ../nbs/12_train.ipynb #c3feb3d9
+_MOMENTS = 'exp_avg', 'exp_avg_sq'
+
 def save_state(path, net, ema, opt, step, seconds):
     "Write all that is needed to go on: weights, averaged weights, Adam's moments, the step"
     t = {}
     for k, p in net.named_parameters():
         t['net.' + k], t['ema.' + k] = p.detach(), ema[k]
-        for m in ('exp_avg', 'exp_avg_sq'): t[f'{m}.{k}'] = opt.state[p][m]
+        for m in _MOMENTS: t[f'{m}.{k}'] = opt.state[p][m]
     save_tensors(path, t, dict(step=step, seconds=seconds))
 
+# %% ../nbs/12_train.ipynb #69d39a2c
 def load_state(path, net, ema, opt)->tuple: # (step, seconds)
     "Read what `save_state` wrote into a network, its average and its optimiser"
     t, meta = open_tensors(path)
-    if {k[4:]: v.shape for k, v in t.items() if k.startswith('net.')} != {k: p.shape for k, p in net.named_parameters()}:
+    have = {k[4:]: v.shape for k, v in t.items() if k.startswith('net.')}
+    if have != {k: p.shape for k, p in net.named_parameters()}:
         raise ValueError(f"{path}: is the state of another network; delete it to start afresh")
     step = meta['step']
     with torch.no_grad():
         for k, p in net.named_parameters():
             p.copy_(t['net.' + k]); ema[k].copy_(t['ema.' + k])
-            opt.state[p] = {m: t[f'{m}.{k}'].to(p) for m in ('exp_avg', 'exp_avg_sq')} | {'step': torch.tensor(float(step))}
+            opt.state[p] = {m: t[f'{m}.{k}'].to(p) for m in _MOMENTS}
+            opt.state[p]['step'] = torch.tensor(float(step))
     return step, meta['seconds']
 
 # %% ../nbs/12_train.ipynb #d6c93b8b
@@ -131,33 +142,6 @@ def rate(
     rise = min(1., (step + 1)/max(1, recipe.warmup))
     fall = 1. if not recipe.decay else min(1., (steps - step)/max(1., recipe.decay*steps))
     return recipe.lr*rise*fall
-
-# %% ../nbs/12_train.ipynb #f852041d
-def fit(
-    net:Denoiser,
-    space:TokenSpace,
-    x0:Tensor, # (N,L) training ids
-    recipe:Recipe,
-    steps:int,
-    folder, # where the state is kept; a run found there is continued
-    seed:int=0,
-    log:Callable=lambda step, metrics: None, # called every `log_every` steps
-    measure:Callable=lambda denoise: {},     # extra metrics of the averaged network, every `measure_every` steps
-    log_every:int=100, measure_every:int=2000, save_every:int=500,
-    precision:str='no', # 'bf16' halves the time where the machine has it
-)->Denoiser: # the averaged network, in eval mode
-    "Train a denoiser, resuming whatever is in `folder`"
-    run = _Run(net, recipe, Path(folder), precision, seed)
-    bar = tqdm(range(run.step, steps), initial=run.step, total=steps, desc='train', mininterval=5)
-    try:
-        for k in bar:
-            loss = run.advance(space, x0, k, steps)
-            if (k + 1) % log_every == 0:
-                log(k + 1, dict(loss=run.check(loss, k), lr=rate(recipe, k, steps)))
-            if (k + 1) % measure_every == 0: log(k + 1, measure(trimmed(run.averaged())))
-            if (k + 1) % save_every == 0: run.save()
-    finally: run.save()
-    return run.averaged()
 
 # %% ../nbs/12_train.ipynb #0c8eabb9
 class _Run:
@@ -174,27 +158,7 @@ class _Run:
         if self.path.exists(): self.step, self.seconds = load_state(self.path, self.raw, self.ema, opt)
         self.saved, self.good = self.step, True
 
-    def advance(self, space, x0, k, steps):
-        n, i, dev = self.acc.num_processes, self.acc.process_index, self.acc.device
-        torch.manual_seed(_rng(self.seed, 1, k, i).initial_seed())   # dropout of this step
-        rows = batch_rows(len(x0), self.recipe.batch, k, self.seed)
-        noise = torch.rand(len(rows), x0.shape[1] + 1, generator=_rng(self.seed, 2, k))
-        stratified = (torch.arange(len(rows)) + noise[:, -1])/len(rows)  # one uniform per row, evenly spread
-        x, u, u_t = (z[i::n].to(dev) for z in (x0[rows].long(), noise[:, :-1], stratified))
-        for g in self.opt.param_groups: g['lr'] = rate(self.recipe, k, steps)
-        self.net.train()
-        # on short rows the CPU's flash attention is slower backwards than plain products
-        kernel = sdpa_kernel(SDPBackend.MATH) if dev.type == 'cpu' else nullcontext()
-        with self.acc.autocast(), kernel: loss = row_losses(trimmed(self.net), space, x, self.recipe, u_t, u).mean()
-        self.acc.backward(loss)
-        self.acc.clip_grad_norm_(self.net.parameters(), 1.)
-        self.opt.step(); self.opt.zero_grad(); self.average(k)
-        self.step = k + 1
-        return loss.detach()
-
 # %% ../nbs/12_train.ipynb #69d0e7b7
-from fastcore.basics import patch
-
 @patch
 def average(self:_Run, k):
     d = min(self.recipe.ema, (1 + k)/(10 + k))
@@ -208,12 +172,40 @@ def averaged(self:_Run):
         for k, p in net.named_parameters(): p.copy_(self.ema[k])
     return net.eval()
 
+# %% ../nbs/12_train.ipynb #4c864526
+@patch
+def draw(self:_Run, x0, k):
+    # the rows of step k, their uniforms, and the uniforms of their times: this process's share of each
+    n, i, dev = self.acc.num_processes, self.acc.process_index, self.acc.device
+    torch.manual_seed(_rng(self.seed, 1, k, i).initial_seed())   # dropout of this step
+    rows = batch_rows(len(x0), self.recipe.batch, k, self.seed)
+    noise = torch.rand(len(rows), x0.shape[1] + 1, generator=_rng(self.seed, 2, k))
+    stratified = (torch.arange(len(rows)) + noise[:, -1])/len(rows)  # one uniform per row, evenly spread
+    return (z[i::n].to(dev) for z in (x0[rows].long(), noise[:, :-1], stratified))
+
+# %% ../nbs/12_train.ipynb #6871318c
+@patch
+def advance(self:_Run, space, x0, k, steps):
+    x, u, u_t = self.draw(x0, k)
+    for g in self.opt.param_groups: g['lr'] = rate(self.recipe, k, steps)
+    self.net.train()
+    # on short rows the CPU's flash attention is slower backwards than plain products
+    kernel = sdpa_kernel(SDPBackend.MATH) if self.acc.device.type == 'cpu' else nullcontext()
+    with self.acc.autocast(), kernel:
+        loss = row_losses(trimmed(self.net), space, x, self.recipe, u_t, u).mean()
+    self.acc.backward(loss)
+    self.acc.clip_grad_norm_(self.net.parameters(), 1.)
+    self.opt.step(); self.opt.zero_grad(); self.average(k)
+    self.step = k + 1
+    return loss.detach()
+
+# %% ../nbs/12_train.ipynb #6dfa32bb
 @patch
 def check(self:_Run, loss, k):
     if not (self.acc.gather(loss).isfinite().all()):
         self.good = False
-        raise ValueError(f"training: the loss is not a number at step {k}; the state of step {self.saved} is kept "
-                         f"in {self.path}; lower the learning rate and run again")
+        raise ValueError(f"training: the loss is not a number at step {k}; the state of step {self.saved} "
+                         f"is kept in {self.path}; lower the learning rate and run again")
     return loss.item()
 
 @patch
@@ -221,6 +213,28 @@ def save(self:_Run):
     if not (self.good and self.acc.is_main_process and self.step > self.saved): return
     self.seconds += time.time() - self.began; self.began, self.saved = time.time(), self.step
     save_state(self.path, self.raw, self.ema, self.opt, self.step, self.seconds)
+
+# %% ../nbs/12_train.ipynb #f852041d
+def fit(
+    net:Denoiser, space:TokenSpace,
+    x0:Tensor, # (N,L) training ids
+    recipe:Recipe, steps:int, folder, seed:int=0, # a run found in `folder` is continued
+    log:Callable=lambda step, metrics: None, # called every `log_every` steps
+    measure:Callable=lambda denoise: {}, # extra metrics of the averaged network, every `measure_every` steps
+    log_every:int=100, measure_every:int=2000, save_every:int=500,
+    precision:str='no', # 'bf16' halves the time where the machine has it
+)->Denoiser: # the averaged network, in eval mode
+    "Train a denoiser, resuming whatever is in `folder`"
+    run = _Run(net, recipe, Path(folder), precision, seed)
+    bar = tqdm(range(run.step, steps), initial=run.step, total=steps, desc='train', mininterval=5)
+    try:
+        for k in bar:
+            loss = run.advance(space, x0, k, steps)
+            if (k + 1) % log_every == 0: log(k + 1, dict(loss=run.check(loss, k), lr=rate(recipe, k, steps)))
+            if (k + 1) % measure_every == 0: log(k + 1, measure(trimmed(run.averaged())))
+            if (k + 1) % save_every == 0: run.save()
+    finally: run.save()
+    return run.averaged()
 
 # %% ../nbs/12_train.ipynb #889b70e6
 class Curve:
@@ -245,6 +259,7 @@ class Curve:
         got = [(e['step'], e[name]) for e in self.entries if name in e]
         return tuple(zip(*got)) if got else ((), ())
 
+# %% ../nbs/12_train.ipynb #d9515128
 def provenance(
     folder, # the run's folder
     x0:Tensor, # training ids
@@ -252,5 +267,6 @@ def provenance(
     "Say how a network came about: steps, seconds, machine, software, hash of the data"
     about = open_tensors(Path(folder)/'state.safetensors')[1]
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.machine()} CPU'
-    return dict(steps=about['step'], seconds=round(about['seconds']), hardware=where, torch=torch.__version__.split('+')[0],
-                data=hashlib.sha256(x0.cpu().numpy().tobytes()).hexdigest())
+    data, version = hashlib.sha256(x0.cpu().numpy().tobytes()).hexdigest(), torch.__version__.split('+')[0]
+    return dict(steps=about['step'], seconds=round(about['seconds']), hardware=where,
+                torch=version, data=data)

@@ -1,0 +1,55 @@
+"""With an exact denoiser at temperature 1 the rows that come out have the world's law, up to the error of so many samples."""
+import pytest, torch
+from remask.tokens import is_clean
+from remask.schedules import linear, uniform_grid
+from remask.denoiser import Denoised
+from remask.sampler import Noise, Policy, Process, categorical, sample
+from remask.remdm import cap, remdm
+from remask.ranked import llada, random_order
+from remask.fast import once
+from remask.worlds import markov, sudoku, tv
+
+CHAIN, GRIDS, N = markov(3, 4, .5, seed=1), sudoku(), 6000
+
+
+def draw(world, policy, steps, n, seed=0):
+    x = torch.full((n, world.space.L), world.space.mask)
+    proc = Process(once(lambda x, t, real: Denoised(world.logits(x))), linear, world.space)
+    return sample(proc, x, uniform_grid(steps), policy, categorical(), Noise(seed, torch.arange(n)), check=False)
+
+
+def floor(world, n, times=25):
+    "What as many exact samples score, and five standard deviations more"
+    g = torch.Generator().manual_seed(0)
+    d = torch.tensor([tv(world, world.sample_exact(n, g)) for _ in range(times)])
+    return float(d.mean() + 5*d.std())
+
+
+@pytest.fixture(scope='module')
+def limits(): return {w: floor(w, n) for w, n in ((CHAIN, N), (GRIDS, 3000))}
+
+
+@pytest.mark.parametrize('steps', [4, 5, 11, 32])
+def test_one_at_a_time_in_random_order_is_exact(steps, limits):
+    assert tv(CHAIN, draw(CHAIN, random_order(), steps, N)) < limits[CHAIN]
+
+
+@pytest.mark.parametrize('policy', [Policy(), remdm(cap(.04))], ids=['plain', 'remdm'])
+def test_coins_become_exact_as_steps_grow(policy, limits):
+    "Two tokens revealed in one step do not know of each other: ever rarer as steps grow"
+    far, nearer, near = (tv(CHAIN, draw(CHAIN, policy, steps, N)) for steps in (4, 11, 64))
+    assert far > nearer > limits[CHAIN] > near
+
+
+def test_sixteen_steps_of_random_order_fill_a_sudoku_fairly(limits):
+    x = draw(GRIDS, random_order(), 16, 3000)
+    assert is_clean(GRIDS.space, x).all() and GRIDS.log_prob(x).isfinite().all()
+    assert tv(GRIDS, x) < limits[GRIDS]
+
+
+@pytest.mark.parametrize('world,steps,n', [(CHAIN, 32, N), (GRIDS, 16, 3000)], ids=['chain', 'sudoku'])
+def test_the_order_of_confidence_is_not_exact(world, steps, n, limits):
+    "It keeps the surest of the draws, and so prefers likely rows, however many steps it takes"
+    x = draw(world, llada(), steps, n)
+    assert tv(world, x) > 1.5*limits[world]
+    if world is CHAIN: assert world.log_prob(x).mean() > world.log_prob(world.sample_exact(n)).mean() + .1

@@ -1,0 +1,157 @@
+"""The shortcuts change no answer, alone or stacked, and count what was really asked."""
+import pytest, torch
+from hypothesis import given, settings, strategies as st
+from remask.tokens import hide, masked
+from remask.graphs import graph_space, slots
+from remask.schedules import linear, uniform_grid
+from remask.denoiser import Denoised, trimmed
+from remask.sampler import Noise, Process, sample
+from remask.fast import Tally, answer_where, counted, once, remembered, unfinished
+from remask.methods import METHODS, generate
+
+SPACE = graph_space(3)
+few = settings(max_examples=40, deadline=None)
+
+
+class Exact:
+    "A 'network' of whole numbers: float64 answers that no order of summation can change; looks at t only if timed"
+    def __init__(self, space, timed):
+        g = torch.Generator().manual_seed(space.L)
+        self.emb, self.out = (torch.randint(997, (space.L, space.V), generator=g) for _ in range(2))
+        self.config, self.asked = dict(timed=timed), []
+
+    def __call__(self, x, t, real, at):
+        self.asked.append(len(x))
+        own = self.emb[at, x]
+        h = (own*real).sum(1, keepdim=True) + 31*own
+        if self.config['timed']: h = h + (torch.as_tensor(t).double()*997).round().long().reshape(-1, 1)
+        logits = ((h[..., None]*self.out[at])%1009).double()/128
+        some = torch.stack([h, own], -1).double()
+        return Denoised(logits*real[..., None], some*real[..., None], {'ups': h.double()*real})
+
+    def whole(self, x, t, real): return self(x, t, real, torch.arange(x.shape[1]))
+
+
+def same(a, b, rows=slice(None)):
+    parts = lambda d: [d.logits, d.hidden, d.heads['ups']]
+    return all(p[rows].equal(q[rows]) for p, q in zip(parts(a), parts(b), strict=True))
+
+
+@st.composite
+def batches(draw, calls=1):
+    "A batch of rows, some alike, some finished, some hidden, and what became of it from call to call"
+    B, seed = draw(st.integers(1, 6)), draw(st.integers(0, 10**6))
+    g = torch.Generator().manual_seed(seed)
+    real = slots(torch.randint(1, 4, (B,), generator=g), 3)
+    start, out = hide(SPACE, real), []
+    full = torch.where(real, SPACE.legal.double().multinomial(1, generator=g).T.expand(B, -1), start)
+    for _ in range(calls):
+        share = draw(st.sampled_from([0., .3, .8, 1.]))
+        fresh = torch.where(torch.rand(B, 1, generator=g).expand(real.shape) < share, full, start)
+        change = torch.rand(B, 1, generator=g) < draw(st.sampled_from([0., .5, 1.]))
+        out.append(torch.where(change, fresh, out[-1]) if out else fresh)
+    return out, real
+
+
+@few
+@given(batches(), st.floats(0, 1))
+def test_equal_rows_are_asked_once(batch, t):
+    (x,), real = batch
+    net = Exact(SPACE, True)
+    got = once(net.whole)(x, t, real)
+    assert net.asked == [len({tuple(r) for r in x.tolist()})]
+    assert same(got, net.whole(x, t, real))
+
+
+@few
+@given(batches(), st.floats(0, 1))
+def test_a_trimmed_network_says_the_same_where_it_matters(batch, t):
+    (x,), real = batch
+    net = Exact(SPACE, True)
+    assert same(trimmed(net)(x, t, real), net.whole(x, t, real))
+
+
+@few
+@given(batches(), st.lists(st.booleans(), min_size=6, max_size=6))
+def test_rows_that_need_no_answer_get_an_empty_one(batch, wanted):
+    (x,), real = batch
+    net, tally, want = Exact(SPACE, True), Tally(), torch.tensor(wanted)[:len(x)]
+    got = answer_where(net.whole, lambda x, t: want, tally)(x, .5, real)
+    assert tally.rows.tolist() == want.int().tolist()
+    assert net.asked == [max(1, int(want.sum()))]
+    assert same(got, net.whole(x, .5, real), want)
+    assert (got.logits[~want] == 0).all() and got.logits.shape == (len(x), SPACE.L, SPACE.V)
+
+
+@few
+@given(batches(calls=5))
+def test_a_row_that_did_not_change_is_remembered(batch):
+    calls, real = batch
+    net, tally, asked, last = Exact(SPACE, False), Tally(), [0]*len(real), None
+    f = remembered(net.whole, tally)
+    for k, x in enumerate(calls):
+        assert same(f(x, 1 - k/5, real), Exact(SPACE, False).whole(x, 0., real))
+        for b, row in enumerate(x.tolist()): asked[b] += last is None or row != last[b]
+        last = x.tolist()
+        assert tally.rows.tolist() == asked
+    assert sum(net.asked) == sum(asked)
+
+
+def test_another_batch_is_not_mistaken_for_the_last():
+    net, tally = Exact(SPACE, False), Tally()
+    f, x = remembered(net.whole, tally), hide(SPACE, slots(torch.tensor([1, 2, 3]), 3))
+    f(x, 1., x != SPACE.pad)
+    tally.rows = None                                        # the next batch counts for itself
+    assert same(f(x[1:], 1., x[1:] != SPACE.pad), net.whole(x[1:], 1., x[1:] != SPACE.pad))
+    assert tally.rows.tolist() == [1, 1]
+
+
+STACKS = {
+    'once of trimmed': lambda net, a, b: once(trimmed(net)),
+    'where of once of trimmed': lambda net, a, b: answer_where(once(trimmed(net)), unfinished(SPACE), a),
+    'once of where of trimmed': lambda net, a, b: once(answer_where(trimmed(net), unfinished(SPACE), a)),
+    'remembered of once of trimmed': lambda net, a, b: remembered(once(trimmed(net)), a),
+    'remembered of where of once of trimmed':
+        lambda net, a, b: remembered(answer_where(once(trimmed(net)), lambda x, t: masked(SPACE, x).any(1), b), a),
+    'counted of remembered of trimmed': lambda net, a, b: counted(remembered(trimmed(net), b), a)}
+
+
+@pytest.mark.parametrize('stack', STACKS)
+@settings(max_examples=15, deadline=None)
+@given(batches(calls=4))
+def test_stacks(stack, batch):
+    calls, real = batch
+    if 'where' in stack and 'remembered' in stack: tally = [Tally(), _Any()]  # the inner one sees ever other rows
+    elif 'once of where' in stack: tally = [_Any(), Tally()]
+    else: tally = [Tally(), _Any()]
+    net = Exact(SPACE, False)
+    f = STACKS[stack](net, *tally)
+    for x in calls:
+        rows = masked(SPACE, x).any(1) if 'where' in stack else slice(None)
+        assert same(f(x, .5, real), Exact(SPACE, False).whole(x, .5, real), rows)
+
+
+class _Any(Tally):
+    "A tally of batches of changing size: the sum is all that is meant"
+    def add(self, rows): self.rows = rows.long().sum() + (0 if self.rows is None else self.rows)
+
+
+def evaluations(m, timed, states):
+    "Row by row from what a plain run passed through: in how many steps was an answer needed?"
+    rows = range(len(states[0].x))
+    if not timed: return [1 + sum(not a.x[b].equal(z.x[b]) for a, z in zip(states, states[1:])) for b in rows]
+    reads = m.params['t_switch'] if m.law == 'published' and m.params['remask'] == 'confidence' else 0
+    return [sum(bool(s.masked[b].any()) or s.t < reads for s in states) for b in rows]
+
+
+@pytest.mark.parametrize('timed', [True, False], ids=['timed', 'free'])
+@pytest.mark.parametrize('name', METHODS)
+def test_generate_gives_the_plain_loops_samples_and_counts_what_they_took(name, timed):
+    space = graph_space(5)
+    m, net, ts, states = METHODS[name], Exact(space, timed), uniform_grid(17), []
+    x = hide(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5))
+    plain = sample(Process(net.whole, linear, space), x, ts, m.policy, m.draw, Noise(7, torch.arange(6)), check=False,
+                   callback=lambda s, new, keep: states.append(s))
+    got = generate(net, linear, space, m, x, ts, seed=7, batch=4)
+    assert got.x.equal(plain)
+    assert got.nfe.tolist() == evaluations(m, timed, states)

@@ -1,0 +1,302 @@
+"""Training: killed runs, the published loss, the likelihood bound, the average, and what is refused."""
+import math, os, signal, subprocess, sys
+from functools import partial
+from itertools import product
+from pathlib import Path
+import numpy as np, pytest, torch
+from remask.denoiser import Denoised, Denoiser, load_denoiser, open_tensors, save_denoiser, trimmed
+from remask.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
+from remask.loss import token_weights
+from remask.schedules import elbo_weight, linear, poly, uniform_times
+from remask.tokens import real
+from remask.train import Curve, Recipe, batch_rows, fit, provenance, published, rate, row_losses
+
+SPACE, EDGES = graph_space(4), torch.arange(N_ROOMS, NO_EDGE + 1)
+ROWS = encode([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(64)], 4)
+RECIPE = published(token_weights(ROWS, EDGES, V, 13), lr=1e-2, warmup=5, decay=.5, batch=16, ema=.9)
+
+
+def fresh(n_max=4, d=16, layers=1, seed=0):
+    torch.manual_seed(seed)
+    return Denoiser(graph_places(n_max), graph_space(n_max).legal, d=d, layers=layers, dropout=.1)
+
+
+def train(folder, steps=40, **options):
+    "Forty small steps with dropout, saved every ten"
+    return fit(fresh(), SPACE, ROWS, RECIPE, steps, folder, **dict(save_every=10, log_every=1) | options)
+
+
+def weights(net): return [p.detach().clone() for p in net.parameters()]
+def same(a, b): return all(torch.equal(p, q) for p, q in zip(weights(a), weights(b), strict=True))
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_and_die(folder, where):
+    "Run in a process of its own: killed in the middle of step 33, or half-way through writing the state of step 20"
+    curve, replace, writes = Curve(folder), os.replace, []
+
+    def dying(a, b):
+        writes.append(b)
+        if len(writes) == 2: die()
+        replace(a, b)
+
+    if where == 'writing': os.replace = dying
+    train(folder, log=lambda k, m: die() if where == 'step' and k == 33 else curve.log(k, m))
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('whole')
+    return train(folder, log=Curve(folder).log), Curve(folder).of('loss')
+
+
+@pytest.mark.parametrize('where, last', [('step', 30), ('writing', 10)])
+def test_a_killed_run_ends_like_one_that_was_not(tmp_path, whole, where, last):
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" \
+           f"import test_train; test_train.train_and_die({str(tmp_path)!r}, {where!r})"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert open_tensors(tmp_path/'state.safetensors')[1]['step'] == last
+    assert (tmp_path/'state.safetensors.part').exists() == (where == 'writing')
+    curve = Curve(tmp_path)
+    assert same(train(tmp_path, log=curve.log), whole[0])
+    assert Curve(tmp_path).of('loss') == whole[1] and whole[1][0] == tuple(range(1, 41))
+    assert provenance(tmp_path, ROWS)['steps'] == 40
+
+
+def test_a_run_that_is_done_is_done(tmp_path, whole):
+    train(tmp_path)
+    before = (tmp_path/'state.safetensors').read_bytes()
+    assert same(train(tmp_path, log=lambda k, m: pytest.fail('it went on')), whole[0])
+    assert (tmp_path/'state.safetensors').read_bytes() == before
+
+
+def test_seed_and_order_matter(tmp_path, whole):
+    assert not same(train(tmp_path, seed=1), whole[0])
+
+
+# ---- the published loss, written again in plain Python over single tokens ----
+
+def published_t(u, eps=1e-3):
+    "Importance-sampled time of the reference system's log-linear schedule, through total noise"
+    clean, noise = -math.log(1 - eps), -math.log(eps)
+    f0, f1 = math.log(1 - math.exp(-clean)), math.log(1 - math.exp(-noise))
+    sigma = -math.log(1 - math.exp(u*f1 + (1-u)*f0))
+    return min(max((1 - math.exp(-sigma))/(1 - eps), 0.), 1.)
+
+
+def published_row(denoise, x, t, u, class_weight, eps=1e-3):
+    "Loss of one row: weighted edges, over N_active, times min(1000, -alpha'/(1-alpha))"
+    t = min(max(t, 1e-5), 1.)
+    alpha = 1 - (1 - eps)*t
+    active = [l for l in range(len(x)) if x[l] != PAD and u[l] >= alpha]
+    seen = [MASK if l in active else x[l] for l in range(len(x))]
+    logits = denoise(torch.tensor([seen]), t, torch.tensor([[v != PAD for v in x]])).logits[0].tolist()
+    total = 0.
+    for l in active:
+        top = max(logits[l])
+        ce = top + math.log(sum(math.exp(z - top) for z in logits[l])) - logits[l][x[l]]
+        total += ce*(1. if x[l] < N_ROOMS else class_weight[x[l]])
+    return min(1000., (1 - eps)/(1 - alpha + 1e-8))*total/max(1, len(active))
+
+
+def class_weights(rows):
+    "total/(13 count) of each relation and of no-edge, by counting"
+    count = {}
+    for v in (v for row in rows for v in row if N_ROOMS <= v <= NO_EDGE): count[v] = count.get(v, 0) + 1
+    return {v: sum(count.values())/(13*c) for v, c in count.items()}
+
+
+@pytest.fixture(scope='module')
+def net():
+    net = fresh(layers=2, seed=5).eval()
+    for p in net.parameters(): torch.nn.init.normal_(p, std=.2)
+    return net.requires_grad_(False)
+
+
+def test_the_published_loss(net):
+    g = torch.Generator().manual_seed(1)
+    u_t, u = torch.rand(64, generator=g), torch.rand(64, SPACE.L, generator=g)
+    u_t[:4], u[0] = torch.tensor([0., .9999, .9, .8]), 1.
+    got = row_losses(net, SPACE, ROWS, RECIPE, u_t, u)
+    w = class_weights(ROWS.tolist())
+    want = [published_row(net, x, published_t(a), b, w) for x, a, b in zip(ROWS.tolist(), u_t.tolist(), u.tolist())]
+    torch.testing.assert_close(got, torch.tensor(want), rtol=2e-4, atol=1e-5)
+    assert (got > 0).sum() >= 16 and (got == 0).any()   # rows with nothing hidden cost nothing
+    torch.testing.assert_close(got, row_losses(trimmed(net), SPACE, ROWS, RECIPE, u_t, u), rtol=2e-4, atol=1e-5)
+
+
+def test_its_weight_is_capped(net):
+    recipe, u_t = RECIPE._replace(times=uniform_times), torch.tensor([2e-5, 5e-4, .0009, .0011, .5, .9, 1., .1])
+    u = torch.rand(8, SPACE.L, generator=torch.Generator().manual_seed(3)); u[:, [1, 5]] = 1.
+    w = class_weights(ROWS.tolist())
+    want = [published_row(net, x, a, b, w) for x, a, b in zip(ROWS.tolist(), u_t.tolist(), u.tolist())]
+    torch.testing.assert_close(row_losses(net, SPACE, ROWS[:8], recipe, u_t, u), torch.tensor(want), rtol=2e-4, atol=1e-5)
+    weight = elbo_weight(linear, u_t, real(SPACE, ROWS[:8]))[:5, 0]
+    assert weight.tolist()[:3] == [1000.]*3 and weight[3] < 1000
+
+
+def test_published_times_are_log_uniform():
+    u, one = torch.linspace(0, .999, 50), torch.ones(50, SPACE.L).bool()
+    t = RECIPE.times(u, RECIPE.alpha, one)
+    np.testing.assert_allclose(t, [published_t(v) for v in u.tolist()], rtol=1e-6)
+    np.testing.assert_allclose(np.diff(np.log(t)), np.diff(np.log(t))[0], rtol=1e-3)
+
+
+# ---- with t uniform and no weight, the loss is the order-agnostic bound ----
+
+BOUND_SPACE = graph_space(3)
+BOUND_ROWS = encode([Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), Graph((0, 2), ())], 3)
+
+
+def guess(x, t, real):
+    "A fixed denoiser whose answer hangs on every visible token, in no simple way, and not on t"
+    draw = lambda *shape, seed: torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    L = x.shape[1]
+    h = draw(L, V, 16, seed=1)[torch.arange(L), x].sum(1).tanh()
+    return Denoised((h @ draw(16, L*V, seed=2)).view(len(x), L, V).masked_fill(~BOUND_SPACE.legal, -torch.inf))
+
+
+def hidings(x):
+    "Every way to hide some real positions of a row, as uniforms of 0 (visible) and 1 (hidden)"
+    at = (x != PAD).nonzero()[:, 0]
+    u = torch.zeros(2**len(at), len(x))
+    u[:, at] = torch.tensor(list(product([0., 1.], repeat=len(at))))
+    return u
+
+
+def order_agnostic(x):
+    "Mean over all orders of -log p of the row, token by token: sum over hidden sets S of CE(S)/(|S| C(L,|S|))"
+    n, total = int((x != PAD).sum()), 0.
+    for u in hidings(x).bool()[1:]:
+        logp = guess(torch.where(u, MASK, x)[None], None, None).logits[0].double().log_softmax(-1)
+        total -= logp[u, x[u]].sum().item()/(int(u.sum())*math.comb(n, int(u.sum())))
+    return total
+
+
+def expected(x, recipe):
+    "Exact mean of the loss of a row over t and all masks: Gauss' rule is exact for polynomials in t"
+    nodes, mass = np.polynomial.legendre.leggauss(8)
+    u, n, total = hidings(x), int((x != PAD).sum()), 0.
+    for t, w in zip((nodes + 1)/2, mass/2):
+        loss = row_losses(guess, BOUND_SPACE, x.expand(len(u), -1), recipe, torch.full((len(u),), t), u).double()
+        hide, k = 1 - float(recipe.alpha(t, x[None] != PAD).mean()), u.sum(1)
+        total += w*(loss*hide**k*(1 - hide)**(n - k)).sum().item()
+    return total
+
+
+@pytest.mark.parametrize('x', BOUND_ROWS, ids=['6 tokens', '3 tokens'])
+def test_without_weights_the_loss_is_the_order_agnostic_bound(x):
+    n, bound = int((x != PAD).sum()), order_agnostic(x)
+    assert expected(x, Recipe(alpha=partial(poly, power=1.)))*(n + 1) == pytest.approx(bound, rel=1e-5)
+    assert expected(x, Recipe())*(n + 1) == pytest.approx(bound, rel=5e-3)   # alpha ends at .001, not at 0
+    other = expected(x, Recipe(alpha=partial(poly, power=1.), weight=elbo_weight))*(n + 1)
+    assert other > 1.2*bound   # 1/t as well as 1/N_active counts small t twice
+
+
+def test_sampled_losses_have_that_mean():
+    x, N, g = BOUND_ROWS[0], 100_000, torch.Generator().manual_seed(0)
+    loss = 7*row_losses(guess, BOUND_SPACE, x.expand(N, -1), Recipe(), torch.rand(N, generator=g), torch.rand(N, 6, generator=g))
+    assert abs(loss.mean() - order_agnostic(x)) < 5*loss.std()/N**.5 + 5e-3*loss.mean()
+
+
+# ---- the average, the rate, the order of the rows ----
+
+@pytest.mark.parametrize('ema', [0., .5, .999])
+def test_the_average(tmp_path, ema):
+    net, after, seen = fresh(), [], []
+    average = [p.double() for p in weights(net)]
+    keep = lambda k, m: after.append(weights(net)) if m else None
+    got = fit(net, SPACE, ROWS, RECIPE._replace(ema=ema), 12, tmp_path, log=keep, log_every=1,
+              measure=lambda denoise: seen.append(denoise) or {}, measure_every=4)
+    assert len(after) == 12 and len(seen) == 3
+    for k, now in enumerate(after):
+        d = min(ema, (k + 1)/(k + 10))
+        average = [d*a + (1 - d)*p for a, p in zip(average, now)]
+    for a, p in zip(average, weights(got)): torch.testing.assert_close(p, a.float(), rtol=1e-4, atol=1e-6)
+    ok = real(SPACE, ROWS)
+    same = torch.equal(seen[-1](ROWS, .5, ok).logits, trimmed(got)(ROWS, .5, ok).logits)
+    assert same and not got.training
+    if not ema: assert all(map(torch.equal, after[-1], weights(got)))
+
+
+@pytest.mark.parametrize('n, size', [(64, 16), (10, 3), (7, 7), (5, 8)])
+def test_an_epoch_visits_each_row_once(n, size):
+    per = max(1, n//size)
+    epochs = [torch.cat([batch_rows(n, size, e*per + k, seed=3) for k in range(per)]) for e in range(4)]
+    for rows in epochs:
+        assert len(rows) == (n if n < size else per*size) and len(set(rows.tolist())) == len(rows)
+        assert 0 <= rows.min() and rows.max() < n
+    assert any(not torch.equal(epochs[0], e) for e in epochs[1:])
+    assert not torch.equal(epochs[0], torch.cat([batch_rows(n, size, k, seed=4) for k in range(per)]))
+    assert set(torch.cat([batch_rows(n, size, k, seed=3) for k in range(50*per)]).tolist()) == set(range(n))
+
+
+def test_the_noise_of_every_step_is_new_and_its_times_are_spread(tmp_path):
+    net, times, hidden, same_row = fresh(), [], [], ROWS[1:2].expand(64, -1)
+    keep = lambda u, alpha, real: times.append(u) or uniform_times(u, alpha, real)
+    net.register_forward_pre_hook(lambda net, args: hidden.append(args[0] == MASK))
+    fit(net, SPACE, same_row, Recipe(times=keep, batch=16), 30, tmp_path)
+    assert len({tuple(u.tolist()) for u in times}) == len({h.numpy().tobytes() for h in hidden}) == 30
+    for u in times: assert (u*16).long().tolist() == list(range(16))   # one time in each sixteenth
+    share = torch.stack(hidden).double().mean((0, 2))                  # of the row with a time in each sixteenth
+    assert (share - (torch.arange(16) + .5)/16).abs().max() < 5*(.25/300)**.5
+
+
+def test_the_published_rate_rises_and_stays():
+    recipe = published(torch.ones(V))
+    got = [rate(recipe, k, 126_000) for k in (0, 499, 999, 1000, 125_999)]
+    assert got == pytest.approx([3e-7, 1.5e-4, 3e-4, 3e-4, 3e-4])
+
+
+# ---- what is refused, in one sentence ----
+
+def refuses(call, *words):
+    with pytest.raises(ValueError) as e: call()
+    text = str(e.value)
+    assert all(w in text for w in words) and '\n' not in text, text
+
+
+@pytest.fixture(scope='module')
+def begun(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('begun')
+    return save_denoiser(folder/'net.safetensors', train(folder, steps=3), steps=3) or folder
+
+
+@pytest.mark.parametrize('spoil', [lambda b: b[:len(b)//2], lambda b: b'', lambda b: b'\xff'*len(b), lambda b: b[:-1]])
+@pytest.mark.parametrize('name', ['state', 'net'])
+def test_a_damaged_file_is_named(begun, tmp_path, name, spoil):
+    path = tmp_path/f'{name}.safetensors'
+    path.write_bytes(spoil((begun/path.name).read_bytes()))
+    damaged = path.read_bytes()
+    call = (lambda: train(tmp_path)) if name == 'state' else lambda: load_denoiser(path)
+    refuses(call, str(path), 'not a whole safetensors file', 'delete it')
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize('other', [dict(d=32), dict(layers=2), dict(n_max=5)], ids=str)
+def test_the_state_of_another_network_is_refused_and_kept(begun, other):
+    path, net = begun/'state.safetensors', fresh(**other)
+    kept, before = path.read_bytes(), weights(net)
+    rows, space = encode([Graph((0, 1), ())]*16, other.get('n_max', 4)), graph_space(other.get('n_max', 4))
+    refuses(lambda: fit(net, space, rows, RECIPE, 9, begun), str(path), 'another network', 'delete it')
+    assert path.read_bytes() == kept and all(map(torch.equal, before, weights(net)))
+
+
+def test_checkpoints_know_what_they_are(begun, tmp_path):
+    path = begun/'net.safetensors'
+    net, origin = load_denoiser(path, L=10)
+    assert origin == dict(steps=3) and not net.training
+    refuses(lambda: load_denoiser(path, L=36), str(path), '10 positions', '36')
+    refuses(lambda: load_denoiser(tmp_path/'none'), 'no such file', 'dvc pull')
+    refuses(lambda: load_denoiser(begun/'state.safetensors'), 'no network record')
+    (tmp_path/'state.safetensors').write_bytes(path.read_bytes())
+    refuses(lambda: train(tmp_path), 'another network')
+
+
+def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(tmp_path):
+    train(tmp_path, steps=3)
+    good = (tmp_path/'state.safetensors').read_bytes()
+    nan = RECIPE._replace(weight=lambda alpha, t, real: torch.full((len(t), 1), torch.nan))
+    refuses(lambda: fit(fresh(), SPACE, ROWS, nan, 9, tmp_path, log_every=2), 'not a number', 'state of step 3', 'lower')
+    assert (tmp_path/'state.safetensors').read_bytes() == good
