@@ -202,15 +202,15 @@ def advance(self:_Run, space, x0, k, steps):
 # %% ../nbs/12_train.ipynb #6dfa32bb
 @patch
 def check(self:_Run, loss, k):
-    if not (self.acc.gather(loss).isfinite().all()):
-        self.good = False
-        raise ValueError(f"training: the loss is not a number at step {k}; the state of step {self.saved} "
-                         f"is kept in {self.path}; lower the learning rate and run again")
-    return loss.item()
+    if self.acc.gather(loss).isfinite().all(): return loss.item()
+    self.good = False
+    raise ValueError(f"training: the loss or a weight is not a number at step {k}; the state of step {self.saved} "
+                     f"is kept in {self.path}; lower the learning rate and run again")
 
 @patch
 def save(self:_Run):
     if not (self.good and self.acc.is_main_process and self.step > self.saved): return
+    self.check(sum(e.sum() for e in self.ema.values()), self.step)      # never save what is spoiled
     self.seconds += time.time() - self.began; self.began, self.saved = time.time(), self.step
     save_state(self.path, self.raw, self.ema, self.opt, self.step, self.seconds)
 

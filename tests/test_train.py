@@ -300,3 +300,13 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(tmp_path):
     nan = RECIPE._replace(weight=lambda alpha, t, real: torch.full((len(t), 1), torch.nan))
     refuses(lambda: fit(fresh(), SPACE, ROWS, nan, 9, tmp_path, log_every=2), 'not a number', 'state of step 3', 'lower')
     assert (tmp_path/'state.safetensors').read_bytes() == good
+
+
+def test_a_spoiled_network_is_never_saved(tmp_path):
+    "NaN between two log entries stops the run at the next save, even at the end, and leaves no state"
+    space = graph_space(4)
+    x0 = encode([Graph((0, 1, 2), ((0, 1, 3),))]*16, 4)
+    net = Denoiser(graph_places(4), space.legal, d=16, layers=1)
+    spoil = Recipe(batch=8, weight=lambda alpha, t, real: torch.full((len(t), 1), torch.nan))
+    with pytest.raises(ValueError, match='not a number'): fit(net, space, x0, spoil, 9, tmp_path)
+    assert not (tmp_path/'state.safetensors').exists()
