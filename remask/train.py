@@ -204,8 +204,8 @@ def advance(self:_Run, space, x0, k, steps):
 def check(self:_Run, loss, k):
     if self.acc.gather(loss).isfinite().all(): return loss.item()
     self.good = False
-    raise ValueError(f"training: the loss or a weight is not a number at step {k}; the state of step {self.saved} "
-                     f"is kept in {self.path}; lower the learning rate and run again")
+    raise ValueError(f"training: the loss or a weight is not a number at step {k}; the state of step "
+                     f"{self.saved} is kept in {self.path}; lower the learning rate and run again")
 
 @patch
 def save(self:_Run):
