@@ -185,7 +185,7 @@ def heat_map(
     d.loc[FLOOR] = 0.
     if ax is None: ax = plt.subplots(figsize=(1.5 + .75*d.shape[1], .8 + .3*len(d)))[1]
     sns.heatmap(d, annot=text, fmt='', cmap='coolwarm', center=0, vmin=-3, vmax=3, ax=ax, linewidths=.5,
-                annot_kws={'size': 7}, cbar_kws={'label': 'from the floor'})
+                annot_kws={'size': 7}, cbar_kws={'label': 'worse  <  floor  <  better'})
     ax.set(xlabel='', ylabel='')
     ax.set_xticklabels([k.split('/', 1)[1] for k in d], rotation=45, ha='right')
     return ax
