@@ -74,7 +74,7 @@ lab: $(READY) ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs
 
 bench: $(READY) ## measure speed and memory
-	@$(BIN)/remask-stage bench
+	@$(BIN)/remask-stage bench && echo "remask: the figures are in reports/notebooks/bench.ipynb"
 
 clean: ## remove caches and leftovers; results, networks and .venv stay
 	@rm -rf $(SMOKE) _proc _docs .pytest_cache .ruff_cache .hypothesis *.egg-info
