@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt, networkx as nx, numpy as np, seaborn as sns, to
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Circle, Rectangle
 from scipy.optimize import minimize
-from .graphs import MASK, NO_EDGE, N_ROOMS, PAD, RELATIONS, ROOMS, Graph, pairs
+from .graphs import MASK, NO_EDGE, N_ROOMS, PAD, RELATIONS, Graph, pairs
 
 # %% ../nbs/06_show.ipynb #7b7ab21a
 def _axes(ax, w, h):
