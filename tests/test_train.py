@@ -4,12 +4,13 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 import numpy as np, pytest, torch
-from remask.denoiser import Denoised, Denoiser, load_denoiser, open_tensors, save_denoiser, trimmed
+from remask.denoiser import Denoised, Denoiser, load_denoiser, open_tensors, save_net, trimmed
 from remask.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
 from remask.loss import token_weights
+from remask.rates import graph_rates
 from remask.schedules import elbo_weight, linear, poly, uniform_times
 from remask.tokens import real
-from remask.train import Curve, Recipe, batch_rows, fit, provenance, published, rate, row_losses
+from remask.train import Curve, Recipe, batch_rows, fit, provenance, published, published_v2, rate, row_losses
 
 SPACE, EDGES = graph_space(4), torch.arange(N_ROOMS, NO_EDGE + 1)
 ROWS = encode([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(64)], 4)
@@ -21,17 +22,28 @@ def fresh(n_max=4, d=16, layers=1, seed=0):
     return Denoiser(graph_places(n_max), graph_space(n_max).legal, d=d, layers=layers, dropout=.1)
 
 
-def train(folder, steps=40, **options):
+def learned():
+    "The recipe of v2 with a fresh schedule"
+    torch.manual_seed(1)
+    how = dict(lr=1e-2, warmup=5, batch=16, ema=.9)
+    return published_v2(RECIPE.token_weight, (~SPACE.legal[:, 0]).long(), alpha=graph_rates(4), **how)
+
+
+RECIPES = dict(v1=lambda: RECIPE, v2=learned)
+
+
+def train(folder, steps=40, recipe='v1', **options):
     "Forty small steps with dropout, saved every ten"
-    return fit(fresh(), SPACE, ROWS, RECIPE, steps, folder, **dict(save_every=10, log_every=1) | options)
+    return fit(fresh(), SPACE, ROWS, RECIPES[recipe](), steps, folder, **dict(save_every=10, log_every=1) | options)
 
 
 def weights(net): return [p.detach().clone() for p in net.parameters()]
+def parts(trained): return torch.nn.ModuleList(m for m in trained if isinstance(m, torch.nn.Module))
 def same(a, b): return all(torch.equal(p, q) for p, q in zip(weights(a), weights(b), strict=True))
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train_and_die(folder, where):
+def train_and_die(folder, where, recipe):
     "Run in a process of its own: killed in the middle of step 33, or half-way through writing the state of step 20"
     curve, replace, writes = Curve(folder), os.replace, []
 
@@ -41,38 +53,47 @@ def train_and_die(folder, where):
         replace(a, b)
 
     if where == 'writing': os.replace = dying
-    train(folder, log=lambda k, m: die() if where == 'step' and k == 33 else curve.log(k, m))
+    train(folder, recipe=recipe, log=lambda k, m: die() if where == 'step' and k == 33 else curve.log(k, m))
 
 
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory):
+@pytest.fixture(scope='module', params=RECIPES)
+def whole(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp('whole')
-    return train(folder, log=Curve(folder).log), Curve(folder).of('loss')
+    trained = train(folder, recipe=request.param, log=Curve(folder).log)
+    return parts(trained), Curve(folder).of('loss'), request.param
 
 
 @pytest.mark.parametrize('where, last', [('step', 30), ('writing', 10)])
 def test_a_killed_run_ends_like_one_that_was_not(tmp_path, whole, where, last):
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" \
-           f"import test_train; test_train.train_and_die({str(tmp_path)!r}, {where!r})"
+           f"import test_train; test_train.train_and_die({str(tmp_path)!r}, {where!r}, {whole[2]!r})"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     assert open_tensors(tmp_path/'state.safetensors')[1]['step'] == last
     assert (tmp_path/'state.safetensors.part').exists() == (where == 'writing')
     curve = Curve(tmp_path)
-    assert same(train(tmp_path, log=curve.log), whole[0])
+    assert same(parts(train(tmp_path, recipe=whole[2], log=curve.log)), whole[0])
     assert Curve(tmp_path).of('loss') == whole[1] and whole[1][0] == tuple(range(1, 41))
     assert provenance(tmp_path, ROWS)['steps'] == 40
 
 
 def test_a_run_that_is_done_is_done(tmp_path, whole):
-    train(tmp_path)
+    train(tmp_path, recipe=whole[2])
     before = (tmp_path/'state.safetensors').read_bytes()
-    assert same(train(tmp_path, log=lambda k, m: pytest.fail('it went on')), whole[0])
+    again = train(tmp_path, recipe=whole[2], log=lambda k, m: pytest.fail('it went on'))
+    assert same(parts(again), whole[0])
     assert (tmp_path/'state.safetensors').read_bytes() == before
 
 
 def test_seed_and_order_matter(tmp_path, whole):
-    assert not same(train(tmp_path, seed=1), whole[0])
+    assert not same(parts(train(tmp_path, recipe=whole[2], seed=1)), whole[0])
+
+
+def test_a_learned_schedule_moves(tmp_path):
+    net, alpha = train(tmp_path, recipe='v2')
+    begun, ok = learned().alpha, real(SPACE, ROWS[:1])
+    assert (alpha(.9, ok) - begun(.9, ok)).abs().max() > 1e-3 and not net.training
+    assert open_tensors(tmp_path/'state.safetensors')[0].keys() >= {'net.alpha.slots', 'ema.alpha.slots'}
 
 
 # ---- the published loss, written again in plain Python over single tokens ----
@@ -208,14 +229,14 @@ def test_the_average(tmp_path, ema):
     average = [p.double() for p in weights(net)]
     keep = lambda k, m: after.append(weights(net)) if m else None
     got = fit(net, SPACE, ROWS, RECIPE._replace(ema=ema), 12, tmp_path, log=keep, log_every=1,
-              measure=lambda denoise: seen.append(denoise) or {}, measure_every=4)
+              measure=lambda trained: seen.append(trained.net) or {}, measure_every=4).net
     assert len(after) == 12 and len(seen) == 3
     for k, now in enumerate(after):
         d = min(ema, (k + 1)/(k + 10))
         average = [d*a + (1 - d)*p for a, p in zip(average, now)]
     for a, p in zip(average, weights(got)): torch.testing.assert_close(p, a.float(), rtol=1e-4, atol=1e-6)
     ok = real(SPACE, ROWS)
-    same = torch.equal(seen[-1](ROWS, .5, ok).logits, trimmed(got)(ROWS, .5, ok).logits)
+    same = torch.equal(trimmed(seen[-1])(ROWS, .5, ok).logits, trimmed(got)(ROWS, .5, ok).logits)
     assert same and not got.training
     if not ema: assert all(map(torch.equal, after[-1], weights(got)))
 
@@ -235,11 +256,12 @@ def test_an_epoch_visits_each_row_once(n, size):
 def test_the_noise_of_every_step_is_new_and_its_times_are_spread(tmp_path):
     net, times, hidden, same_row = fresh(), [], [], ROWS[1:2].expand(64, -1)
     keep = lambda u, alpha, real: times.append(u) or uniform_times(u, alpha, real)
-    net.register_forward_pre_hook(lambda net, args: hidden.append(args[0] == MASK))
+    net.register_forward_pre_hook(lambda net, args: hidden.append((args[1], (args[0] == MASK).double().mean(1))))
     fit(net, SPACE, same_row, Recipe(times=keep, batch=16), 30, tmp_path)
-    assert len({tuple(u.tolist()) for u in times}) == len({h.numpy().tobytes() for h in hidden}) == 30
+    assert len({tuple(u.tolist()) for u in times}) == len({h.numpy().tobytes() for _, h in hidden}) == 30
     for u in times: assert (u*16).long().tolist() == list(range(16))   # one time in each sixteenth
-    share = torch.stack(hidden).double().mean((0, 2))                  # of the row with a time in each sixteenth
+    t, h = map(torch.cat, zip(*hidden))                                # rows with nothing hidden are not asked about
+    share = torch.zeros(16).double().index_add(0, (t*16).long(), h)/30 # of the row with a time in each sixteenth
     assert (share - (torch.arange(16) + .5)/16).abs().max() < 5*(.25/300)**.5
 
 
@@ -260,7 +282,7 @@ def refuses(call, *words):
 @pytest.fixture(scope='module')
 def begun(tmp_path_factory):
     folder = tmp_path_factory.mktemp('begun')
-    return save_denoiser(folder/'net.safetensors', train(folder, steps=3), steps=3) or folder
+    return save_net(folder/'net.safetensors', train(folder, steps=3).net, steps=3) or folder
 
 
 @pytest.mark.parametrize('spoil', [lambda b: b[:len(b)//2], lambda b: b'', lambda b: b'\xff'*len(b), lambda b: b[:-1]])
@@ -289,7 +311,7 @@ def test_checkpoints_know_what_they_are(begun, tmp_path):
     assert origin == dict(steps=3) and not net.training
     refuses(lambda: load_denoiser(path, L=36), str(path), '10 positions', '36')
     refuses(lambda: load_denoiser(tmp_path/'none'), 'no such file', 'dvc pull')
-    refuses(lambda: load_denoiser(begun/'state.safetensors'), 'no network record')
+    refuses(lambda: load_denoiser(begun/'state.safetensors'), 'holds no Denoiser')
     (tmp_path/'state.safetensors').write_bytes(path.read_bytes())
     refuses(lambda: train(tmp_path), 'another network')
 

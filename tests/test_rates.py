@@ -1,0 +1,163 @@
+"""The learned schedule and its training against plain rewritings of the published formulas."""
+import math
+import pytest, torch
+from hypothesis import given, settings, strategies as st
+from remask.denoiser import Denoiser, load_rates, save_net
+from remask.forward import mask_forward, straight_through
+from remask.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
+from remask.loss import token_weights
+from remask.rates import Rates, graph_rates, mixed_powers
+from remask.schedules import check_schedule, elbo_weight, slope
+from remask.tokens import real
+from remask.train import published_v2, row_losses
+
+N_MAX = 4
+SPACE = graph_space(N_MAX)
+ROWS = encode([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(24)], N_MAX)
+TOKEN_WEIGHT = token_weights(ROWS, torch.arange(N_ROOMS, NO_EDGE + 1), V, 13)
+
+
+@pytest.fixture(scope='module')
+def rates():
+    torch.manual_seed(3)
+    out = graph_rates(N_MAX)
+    for p in out.parameters(): torch.nn.init.normal_(p, std=.7)     # far from "all positions alike"
+    return out
+
+
+def alpha_of(rates, l, t):
+    "alpha of one position by plain arithmetic: embedding, two layers, softplus, normalised polynomial, sigmoid"
+    pairs = [(i, j) for i in range(N_MAX) for j in range(i + 1, N_MAX)]
+    slots = [l] if l < N_MAX else pairs[l - N_MAX]
+    layer = lambda f, h: [sum(a*b for a, b in zip(row, h)) + c for row, c in zip(f.weight.tolist(), f.bias.tolist())]
+    h = [sum(rates.slots[s, d].item() for s in slots) for d in range(32)]
+    h = layer(rates.mix[0], layer(rates.kind[int(l >= N_MAX)], h))
+    w = [math.log1p(math.exp(-abs(z))) + max(z, 0) for z in layer(rates.mix[2], [z/(1 + math.exp(-z)) for z in h])]
+    gamma = -13 + 18*sum(a*t**(k + 1) for k, a in enumerate(w))/sum(w)
+    return 1/(1 + math.exp(gamma))
+
+
+@pytest.mark.parametrize('t', [0., .3, .77, 1.])
+def test_alpha_is_the_published_formula(rates, t):
+    got = rates(t, torch.ones(1, SPACE.L).bool())[0].tolist()
+    assert got == pytest.approx([alpha_of(rates, l, t) for l in range(SPACE.L)], rel=1e-5)
+    assert t != .77 or max(got) - min(got) > .01
+
+
+def test_the_published_size_and_range():
+    for n_max in (8, 14):
+        fresh = graph_rates(n_max)
+        assert sum(p.numel() for p in fresh.parameters()) == 32*n_max + 4484
+    ends = fresh(torch.tensor([0., 1.]), torch.ones(2, 105).bool())
+    assert ends[0].tolist() == pytest.approx([1/(1 + math.exp(-13))]*105, abs=1e-12)
+    assert ends[1].tolist() == pytest.approx([1/(1 + math.exp(5))]*105, abs=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4), st.floats(0, 1), st.floats(0, 1))
+def test_mixed_powers_rise_from_0_to_1(w, a, b):
+    t = torch.tensor([[0.], [min(a, b)], [max(a, b)], [1.]], dtype=torch.float64)
+    got = mixed_powers(t, torch.tensor([w], dtype=torch.float64))[:, 0]
+    assert got[0] == 0 and abs(got[3] - 1) < 1e-12 and got[1] <= got[2] + 1e-12
+
+
+def test_a_learned_schedule_is_a_schedule(rates):
+    ok = real(SPACE, ROWS)
+    check_schedule(rates, ok[:1])
+    alpha, da = slope(rates, torch.linspace(0, 1, len(ROWS)), ok)
+    assert (alpha[~ok] == 1).all() and (da[~ok] == 0).all() and (da <= 0).all()
+    assert (elbo_weight(rates, torch.linspace(0, 1, len(ROWS)), ok)[~ok] == 0).all()
+
+
+def test_autocast_does_not_touch_it(rates):
+    ok = torch.ones(1, SPACE.L).bool()
+    with torch.autocast('cpu', torch.bfloat16): low = rates(.8, ok)
+    assert torch.equal(low, rates(.8, ok)) and low.dtype == torch.float64
+
+
+def test_checkpoints_know_their_shape(rates, tmp_path):
+    save_net(tmp_path/'rates.safetensors', rates, steps=7)
+    again, origin = load_rates(tmp_path/'rates.safetensors', L=SPACE.L)
+    ok = torch.ones(1, SPACE.L).bool()
+    assert origin == dict(steps=7) and torch.equal(again(.7, ok), rates(.7, ok))
+    with pytest.raises(ValueError, match='10 positions, but 36'): load_rates(tmp_path/'rates.safetensors', L=36)
+    save_net(tmp_path/'net.safetensors', Denoiser(graph_places(4), SPACE.legal, d=16, layers=1))
+    with pytest.raises(ValueError, match='net.safetensors: holds no Rates'): load_rates(tmp_path/'net.safetensors')
+    with pytest.raises(ValueError, match='must rise'): Rates(rates.members, rates.kinds, low=5., high=5.)
+
+
+# ---- the published training step, written again ----
+
+@pytest.fixture(scope='module')
+def net():
+    torch.manual_seed(5)
+    net = Denoiser(graph_places(N_MAX), SPACE.legal, d=16, layers=2, dropout=0.).eval()
+    for p in net.parameters(): torch.nn.init.normal_(p, std=.2)
+    return net
+
+
+def gumbel_masks(alpha, u, ok, tau):
+    "Keep and mask weights by two Gumbel variables whose difference is logit(u), straight through"
+    g_keep = torch.full_like(u, .37)                                # any value: only the difference counts
+    g_mask = g_keep + (u/(1 - u)).log()
+    logits = torch.stack([alpha.clamp(min=1e-8).log() + g_keep, (1 - alpha).clamp(min=1e-8).log() + g_mask], -1)
+    soft = (logits/tau).softmax(-1)
+    hard = torch.nn.functional.one_hot(logits.argmax(-1), 2).double()
+    w = hard - soft.detach() + soft
+    return torch.where(ok[..., None], w, torch.tensor([1., 0.], dtype=torch.float64))
+
+
+def published_loss(net, rates, x0, t, u, tau):
+    "Per region: sum of w_l CE / number hidden there; rooms plus relations (lambda = 1), the mean over rows"
+    ok = x0 != PAD
+    alpha, da = slope(rates, t, ok)
+    w = gumbel_masks(alpha, u, ok, tau)
+    e = w[..., :1]*net.ids(x0) + w[..., 1:]*net.ids(torch.tensor(MASK))
+    hidden = (w[..., 1] > .5) & ok
+    embed, net.embed = net.embed, lambda x: e.float()
+    try: logp = net(x0, t, ok).logits.log_softmax(-1)
+    finally: net.embed = embed
+    weight = (-da/(1 - alpha + 1e-8)).clamp(max=1000)
+    total = 0.
+    for b in range(len(x0)):
+        for region, scale in ((range(N_MAX), None), (range(N_MAX, SPACE.L), TOKEN_WEIGHT)):
+            at = [l for l in region if hidden[b, l]]
+            ce = [-weight[b, l]*logp[b, l, x0[b, l]]*(1 if scale is None else scale[x0[b, l]]) for l in at]
+            total = total + sum(ce)/max(1, len(at))
+    return total/len(x0)
+
+
+@pytest.mark.parametrize('progress', [0., .6, 1.])
+def test_the_published_loss_and_its_gradients(net, rates, progress):
+    g = torch.Generator().manual_seed(2)
+    t, u = torch.linspace(.55, 1, len(ROWS)).double(), torch.rand(ROWS.shape, generator=g).double()
+    recipe = published_v2(TOKEN_WEIGHT, (~SPACE.legal[:, 0]).long(), alpha=rates)
+    both = [*net.parameters(), *rates.parameters()]
+    got = row_losses(net, SPACE, ROWS, recipe, t, u, progress).mean()
+    want = published_loss(net, rates, ROWS, t, u, 1 - .9*progress)
+    assert got.item() == pytest.approx(want.item(), rel=1e-4) and got > 0
+    grads = [torch.autograd.grad(z, both, allow_unused=True) for z in (got, want)]
+    for a, b in zip(*grads):
+        if b is not None: torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-5*max(1., b.abs().max().item()))
+    assert all(a.abs().max() > 0 for a in grads[0][-len(list(rates.parameters())):] if a is not None)
+
+
+def test_the_schedule_also_learns_through_the_choice(net, rates):
+    "With the weight held fixed, the slope by alpha is the straight-through one alone, and it is there"
+    g, ok = torch.Generator().manual_seed(4), real(SPACE, ROWS)
+    u, t = torch.rand(ROWS.shape, generator=g), torch.full((len(ROWS),), .85)
+    a = rates(t, ok)
+    x = straight_through(SPACE, ROWS, mask_forward(SPACE, ROWS, a, u), a, u, .5)
+    net(x, t, ok).logits.nan_to_num(neginf=0.).square().sum().backward()
+    assert rates.slots.grad.abs().max() > 0
+    rates.zero_grad(); net.zero_grad()
+
+
+def test_straight_through_is_hard_in_value(rates):
+    g, ok = torch.Generator().manual_seed(6), real(SPACE, ROWS)
+    u = torch.rand(ROWS.shape, generator=g); u[0] = 0.; u[1] = 1 - 1e-7
+    a = rates(torch.linspace(0, 1, len(ROWS)), ok)
+    noisy = mask_forward(SPACE, ROWS, a, u)
+    w = straight_through(SPACE, ROWS, noisy, a, u, .1)
+    torch.testing.assert_close(w.detach(), torch.nn.functional.one_hot(noisy.x_t, V).float(), atol=1e-6, rtol=0)
+    assert (noisy.x_t[~ok] == PAD).all()
