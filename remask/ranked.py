@@ -8,7 +8,8 @@ __all__ = ['top', 'reveal_top', 'llada', 'random_order', 'remask_set', 'on_sched
 # %% ../nbs/15_ranked.ipynb #a7ef28e7
 from dataclasses import replace
 import torch
-from .sampler import Policy, ancestral, confidence, never
+from .sampler import Policy, ancestral, confidence
+from .remdm import own, wanted
 
 # %% ../nbs/15_ranked.ipynb #f42b1dfc
 def top(
@@ -40,30 +41,29 @@ def random_order():
 
 # %% ../nbs/15_ranked.ipynb #b1d90e95
 def remask_set(
-    strategy, # (st, visible, conf) -> (B,L) sigma
-    t_switch:float=1., # remask only while t < t_switch
+    sigma, # StepState -> (B,L), as `wanted` makes it
 ):
     "Choose the remasked positions at random with probability sigma, at most as many as may be hidden at s"
     def remask(st):
-        if st.t >= t_switch: return never(st)
-        sigma = torch.where(st.decoded, strategy(st, st.decoded, st.psi), 0.)
-        room = st.ours.sum(1, keepdim=True) - st.n_visible
-        return top(sigma - st.u, (st.u < sigma) & st.decoded, room).double()
+        asked, room = sigma(st), st.ours.sum(1, keepdim=True) - st.n_visible
+        return top(asked - st.u, (st.u < asked) & st.decoded, room).double()
     return remask
 
 def on_schedule(
     order, # StepState -> (B,L): confidence, or the uniforms for random order
-    strategy, # (st, visible, conf) -> (B,L) sigma
-    t_switch:float=1.,
+    strategy, # (most, visible, conf) -> (B,L) sigma
+    t_switch:float=1., # remask only while t < t_switch
+    budget=own, # StepState -> (B,1) or (B,L)
 ):
     "Remask by a strategy and reveal by rank, keeping exactly n_visible visible"
-    return Policy(reveal_top(order), remask_set(strategy, t_switch))
+    return Policy(reveal_top(order), remask_set(wanted(strategy, t_switch, budget)))
 
 # %% ../nbs/15_ranked.ipynb #e894bd80
 def by_budget(st):
     "Pick the surest round(sum of p over hidden), at least one (the reference system's 'llada')"
-    p = ancestral(replace(st, sigma=0.)).float().double()*st.masked
-    return top(st.p, st.masked, p.sum(1, keepdim=True).float().round().clamp(min=1))
+    p = ((st.alpha_s - st.alpha_t)/(1 - st.alpha_t + 1e-8)).clamp(0, 1).float().double()*st.masked
+    k = p.sum(1, keepdim=True).float().round().clamp(min=1) if st.s > 0 else st.masked.sum(1, keepdim=True)
+    return top(st.p, st.masked, k)
 
 def llada_budget():
     "Reveal in order of confidence with the reference system's budget (ahead of the schedule)"

@@ -4,17 +4,22 @@ from remask.tokens import is_clean
 from remask.schedules import linear, uniform_grid
 from remask.denoiser import Denoised
 from remask.sampler import Noise, Policy, Process, categorical, sample
-from remask.remdm import cap, remdm
-from remask.ranked import llada, random_order
+from remask.remdm import balanced, by_confidence_n, cap, fresh, of_schedule, post_hoc, remdm, wanted
+from remask.ranked import by_budget, llada, random_order
 from remask.fast import once
 from remask.worlds import markov, sudoku, tv
 
 CHAIN, GRIDS, N = markov(3, 4, .5, seed=1), sudoku(), 6000
 
 
-def draw(world, policy, steps, n, seed=0):
+def speeds(t, real):
+    "Another pace at every position"
+    return linear(t, real)**torch.linspace(.5, 3, real.shape[1], dtype=torch.float64)
+
+
+def draw(world, policy, steps, n, seed=0, alpha=linear):
     x = torch.full((n, world.space.L), world.space.mask)
-    proc = Process(once(lambda x, t, real: Denoised(world.logits(x))), linear, world.space)
+    proc = Process(once(lambda x, t, real: Denoised(world.logits(x))), alpha, world.space)
     return sample(proc, x, uniform_grid(steps), policy, categorical(), Noise(seed, torch.arange(n)), check=False)
 
 
@@ -34,11 +39,28 @@ def test_one_at_a_time_in_random_order_is_exact(steps, limits):
     assert tv(CHAIN, draw(CHAIN, random_order(), steps, N)) < limits[CHAIN]
 
 
-@pytest.mark.parametrize('policy', [Policy(), remdm(cap(.04))], ids=['plain', 'remdm'])
-def test_coins_become_exact_as_steps_grow(policy, limits):
-    "Two tokens revealed in one step do not know of each other: ever rarer as steps grow"
-    far, nearer, near = (tv(CHAIN, draw(CHAIN, policy, steps, N)) for steps in (4, 11, 64))
+COINS = dict(plain=Policy(), remdm=remdm(cap(.04)), borrowed=remdm(cap(.04), of_schedule(linear)), balanced=balanced(),
+             balanced_cap=balanced(wanted(cap(.04))))
+
+
+@pytest.mark.parametrize('name', COINS)
+def test_coins_become_exact_as_steps_grow(name, limits):
+    """Two tokens revealed in one step do not know of each other: ever rarer as steps grow. A balanced row that lags behind
+    catches up within about sqrt(steps) steps, so there the error falls with 1/sqrt(steps) rather than 1/steps"""
+    grid = (4, 11, 400 if 'balanced' in name else 64)
+    far, nearer, near = (tv(CHAIN, draw(CHAIN, COINS[name], steps, N)) for steps in grid)
     assert far > nearer > limits[CHAIN] > near
+
+
+@pytest.mark.parametrize('name', ['plain', 'borrowed', 'balanced_cap'])
+def test_and_where_every_position_has_its_own_pace(name, limits):
+    assert tv(CHAIN, draw(CHAIN, COINS[name], 96, N, alpha=speeds)) < limits[CHAIN]
+
+
+def test_remasking_by_confidence_is_not_exact_and_psi_does_not_mend_it(limits):
+    "It hides rather what is rare, on average or after the fact, whatever confidence it trusts"
+    ways = [balanced(wanted(by_confidence_n)), post_hoc(by_budget, by_confidence_n), post_hoc(by_budget, by_confidence_n, trust=fresh)]
+    for policy in ways: assert tv(CHAIN, draw(CHAIN, policy, 32, N)) > limits[CHAIN]
 
 
 def test_sixteen_steps_of_random_order_fill_a_sudoku_fairly(limits):

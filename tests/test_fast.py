@@ -6,8 +6,8 @@ from remask.graphs import graph_space, slots
 from remask.schedules import linear, uniform_grid
 from remask.denoiser import Denoised, trimmed
 from remask.sampler import Noise, Process, sample
-from remask.fast import Tally, answer_where, counted, once, remembered, unfinished
-from remask.methods import METHODS, generate
+from remask.fast import Tally, answer_where, counted, once, remembered, tabled, unfinished
+from remask.methods import METHODS, Diary, generate
 
 SPACE = graph_space(3)
 few = settings(max_examples=40, deadline=None)
@@ -83,6 +83,44 @@ def test_rows_that_need_no_answer_get_an_empty_one(batch, wanted):
     assert (got.logits[~want] == 0).all() and got.logits.shape == (len(x), SPACE.L, SPACE.V)
 
 
+def test_no_row_is_asked_about_only_to_learn_the_shapes_once():
+    x, net, tally = hide(SPACE, slots(torch.tensor([1, 2, 3]), 3)), Exact(SPACE, True), Tally()
+    wanted = [[0, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]]
+    f = answer_where(net.whole, lambda x, t: torch.tensor(wanted[t]).bool(), tally)
+    for t, want in enumerate(wanted):
+        got, want = f(x, t, x != SPACE.pad), torch.tensor(want).bool()
+        assert same(got, net.whole(x, t, x != SPACE.pad), want) and (got.logits[~want] == 0).all()
+        net.asked.pop()                                      # the comparison's own
+    assert net.asked == [1, 2, 3] and tally.rows.tolist() == [2, 1, 2]
+
+
+@few
+@given(batches(calls=6), st.lists(st.sampled_from([.1, .5, .9]), min_size=6, max_size=6))
+def test_a_tabled_schedule_says_the_same_and_is_asked_once(batch, times):
+    calls, real = batch
+    asked = []
+    table = tabled(lambda t, real: (asked.append((t, len(real))), speeds(t, real))[1])
+    parts = [real, real[:2], real[-1:], real.flip(0), real, real[:1]]   # the first has seen them all
+    for t, part in zip(times, parts): assert table(t, part).equal(speeds(t, part))
+    kinds = len({tuple(r) for r in real.tolist()})
+    assert sorted(asked) == sorted((t, kinds) for t in set(times))
+
+
+@few
+@given(batches(), batches())
+def test_a_new_pattern_is_not_answered_from_the_old_table(a, b):
+    table = tabled(linear), tabled(speeds)
+    for real in a[1], b[1], a[1]:
+        for f, plain in zip(table, (linear, speeds)): assert f(.3, real).equal(plain(.3, real))
+
+
+def test_a_schedule_is_evaluated_once_per_time_of_a_run():
+    asked, x = [], hide(SPACE, slots(torch.tensor([3, 2, 1]*4), 3))
+    note = lambda t, real: (asked.append(t), speeds(t, real))[1]
+    generate(Exact(SPACE, True), note, SPACE, METHODS['random_topp09_remdm_cap_eta02'], x, uniform_grid(9), batch=3)
+    assert sorted(asked, reverse=True) == uniform_grid(9)[:-1].tolist()
+
+
 @few
 @given(batches(calls=5))
 def test_a_row_that_did_not_change_is_remembered(batch):
@@ -140,18 +178,54 @@ def evaluations(m, timed, states):
     "Row by row from what a plain run passed through: in how many steps was an answer needed?"
     rows = range(len(states[0].x))
     if not timed: return [1 + sum(not a.x[b].equal(z.x[b]) for a, z in zip(states, states[1:])) for b in rows]
-    reads = m.params['t_switch'] if m.law == 'published' and m.params['remask'] == 'confidence' else 0
+    c = m.choices
+    reads = c.t_switch if m.law == 'published' and c.remask == 'confidence' and c.trust == 'logits' else 0
     return [sum(bool(s.masked[b].any()) or s.t < reads for s in states) for b in rows]
+
+
+def speeds(t, real):
+    "A schedule with an alpha for every position"
+    a = linear(t, real)**torch.linspace(.5, 3, real.shape[1], dtype=torch.float64)
+    return torch.where(real, a, 1.)
 
 
 @pytest.mark.parametrize('timed', [True, False], ids=['timed', 'free'])
 @pytest.mark.parametrize('name', METHODS)
-def test_generate_gives_the_plain_loops_samples_and_counts_what_they_took(name, timed):
+@pytest.mark.parametrize('alpha', [linear, speeds], ids=['v1', 'v2'])
+def test_generate_gives_the_plain_loops_samples_and_counts_what_they_took(name, timed, alpha):
     space = graph_space(5)
-    m, net, ts, states = METHODS[name], Exact(space, timed), uniform_grid(17), []
+    m, net, states = METHODS[name], Exact(space, timed), []
+    ts = m.times(17, alpha, torch.ones(1, space.L, dtype=torch.bool))
     x = hide(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5))
-    plain = sample(Process(net.whole, linear, space), x, ts, m.policy, m.draw, Noise(7, torch.arange(6)), check=False,
+    plain = sample(Process(net.whole, alpha, space), x, ts, m.policy, m.draw, Noise(7, torch.arange(6)), check=False,
                    callback=lambda s, new, keep: states.append(s))
-    got = generate(net, linear, space, m, x, ts, seed=7, batch=4)
+    got = generate(net, alpha, space, m, x, ts, seed=7, batch=4)
     assert got.x.equal(plain)
     assert got.nfe.tolist() == evaluations(m, timed, states)
+
+
+@pytest.mark.parametrize('name', ['llada_topp09_remdm_confidence_tsw10', 'random_topp09_remdm_cap_eta02_law',
+                                  'random_topp09_remdm_confidence_tsw10_balanced', 'llada_topp09_remdm_cap_eta02_law'])
+def test_a_diary_sums_up_what_a_row_by_row_look_sees(name):
+    space, log, diary, m = graph_space(5), [], Diary(), METHODS[name]
+    x, ts = hide(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5)), uniform_grid(9)
+    generate(Exact(space, True), speeds, space, m, x, ts, seed=7, batch=4,
+             callback=lambda *seen: (diary(*seen), log.append(seen)))
+    table, taken, pairs = diary.table(), [0]*6, [(log[k], log[k + 9]) for k in range(9)]    # two batches of nine steps
+    for k, two in enumerate(pairs):
+        each = [(s, new, keep, b) for s, new, keep in two for b in range(len(new))]
+        mean = lambda f: sum(f(*row) for row in each)/6
+        gone = lambda s, new, keep, b: int((s.decoded & (new == space.mask))[b].sum())
+        own, some = mean(lambda s, new, keep, b: int(s.ours[b].sum())), [r for r in each if r[0].decoded[r[3]].any()]
+        want = dict(t=float(ts[k]), remasked=mean(gone), before=mean(lambda s, new, keep, b: int(s.decoded[b].sum()))/own,
+                    after=mean(lambda s, new, keep, b: int(((new != space.mask) & s.ours)[b].sum()))/own,
+                    revealed=mean(lambda s, new, keep, b: int((s.masked & (new != space.mask))[b].sum())),
+                    alpha_s=mean(lambda s, new, keep, b: float(s.alpha_s.expand_as(s.p)[b][s.ours[b]].sum()))/own,
+                    wanted=mean(lambda s, new, keep, b: float((1 - keep)[b][s.decoded[b]].sum())),
+                    sigma_max=mean(lambda s, new, keep, b: float(s.sigma_max.expand_as(s.p)[b][s.ours[b]].mean())),
+                    sigma_max_spread=mean(lambda s, n, k, b: float(s.sigma_max.expand_as(s.p)[b][s.ours[b]].std(correction=0))),
+                    sigma=sum(float((1 - q)[b][s.decoded[b]].mean()) for s, n, q, b in some)/max(1, len(some)),
+                    sigma_spread=sum(float((1 - q)[b][s.decoded[b]].std(correction=0)) for s, n, q, b in some)/max(1, len(some)))
+        assert {n: float(table[n][k]) for n in want} == pytest.approx(want, abs=1e-9)
+        for b, row in enumerate(each): taken[b] += gone(*row)
+    assert diary.remasks().tolist() == taken

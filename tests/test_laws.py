@@ -9,9 +9,13 @@ from remask.sampler import Noise, Process, ancestral, sample
 from remask.methods import METHODS
 
 # Methods with the published semantics, and no others, may break law 2 (visible share) and law 3 (reveal and remask in one step).
+CONFIDENCE = 'llada_topp09_remdm_confidence_tsw10'
 EXEMPT = {'llada_argmax_no_remask', 'llada_topp09_no_remask',
           *(f'{u}_topp09_remdm_cap_eta{e}' for u in ('llada', 'random') for e in ('02', '04', '06', '08', '10')),
-          *(f'{u}_topp09_remdm_confidence_tsw{t}' for u in ('llada', 'random') for t in ('03', '05', '07', '10'))}
+          *(f'{u}_topp09_remdm_confidence_tsw{t}' for u in ('llada', 'random') for t in ('03', '05', '07', '10')),
+          'llada_topp08_no_remask', 'llada_topp095_no_remask', 'llada_topp09_no_remask_grid_visible',
+          'llada_topp08_remdm_confidence_tsw10', 'llada_topp095_remdm_confidence_tsw10',
+          *(f'{CONFIDENCE}_{remedy}' for remedy in ('grid_visible', 'sigma_linear', 'psi', 'decay20', 'protect'))}
 
 
 def test_only_published_methods_are_exempt():
@@ -61,12 +65,14 @@ def case(request):
 @pytest.mark.parametrize('name', METHODS)
 def test_laws(name, case):
     proc, x, real = case
-    m, ts, log = METHODS[name], uniform_grid(23), []
+    m, log = METHODS[name], []
+    ts = m.times(23, proc.alpha, real[:1] | True)
     out = sample(proc, x, ts, m.policy, m.draw, callback=lambda st, new, keep: log.append((st, new, keep)))
     # 1: PAD and prompt stay, nothing is hidden at the end, every id is legal at its position
     assert (out[~real] == proc.space.pad).all() and (out[::2, 0] == 3).all() and is_clean(proc.space, out).all()
     for st, new, keep in log:
         sigma = torch.as_tensor(m.policy.remask(replace(st, score=m.policy.score(st))))*(st.s > 0)
+        assert (st.sigma_max.expand_as(st.p)[~real] == 0).all() or st.alpha_t.shape[1] == 1 # PAD is never hidden
         if st.s == 0: assert (new != proc.space.mask)[st.decoded].all()                     # 3: nothing is remasked at the end
         if m.law == 'rate':                                                                 # 2
             reveal = m.policy.reveal(replace(st, sigma=sigma))
@@ -74,14 +80,20 @@ def test_laws(name, case):
             assert law.abs().masked_fill(~st.ours, 0).max() < 1e-12
         if m.law == 'ranked':
             assert ((new != proc.space.mask) & st.ours).sum(1, keepdim=True).equal(st.n_visible.long())
-        if m.law != 'published':                                                            # 3: hidden stay themselves
+        if m.law == 'balanced':                                                             # 2: on average (unless, by luck,
+            hold = (1 - sigma)*st.decoded                                                   # more is visible already)
+            reveal = m.policy.reveal(replace(st, sigma=sigma))*st.masked
+            due = (st.alpha_s*st.ours).sum(1, keepdim=True).maximum(hold.sum(1, keepdim=True))
+            assert ((hold + reveal).sum(1, keepdim=True) - due).abs().max() < 1e-12
+        if m.law != 'published' or m.choices.protect:                                       # 3: hidden stay themselves
             assert (new == st.x)[st.decoded & (new != proc.space.mask)].all()
 
 
 @pytest.mark.parametrize('name', METHODS)
 def test_batch_invariance(name, case):                                                      # 4
-    proc, x, _ = case
-    m, ts = METHODS[name], uniform_grid(11)
+    proc, x, real = case
+    m = METHODS[name]
+    ts = m.times(11, proc.alpha, real[:1] | True)
     run = lambda ids: sample(proc, x[ids], ts, m.policy, m.draw, Noise(3, ids), check=False)
     whole, order = run(torch.arange(8)), torch.tensor([6, 1, 3, 0])
     assert run(order).equal(whole[order]) and run(torch.tensor([5])).equal(whole[5:6])
