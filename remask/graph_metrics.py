@@ -7,7 +7,7 @@ __all__ = ['LEFT', 'ABOVE', 'BETTER', 'Rows', 'parse', 'connected', 'ordered', '
            'archetype', 'Histograms', 'histograms', 'topology', 'Cloud', 'cloud', 'Reference', 'reference',
            'save_reference', 'load_reference', 'novelty', 'coverage', 'kl', 'js', 'tv', 'w1', 'distribution',
            'conditional', 'Kernel', 'kernel', 'mmd2', 'kernels', 'structure', 'means', 'by_rooms', 'evaluate', 'floor',
-           'aggregate', 'bootstrap']
+           'aggregate', 'bootstrap', 'features', 'opponents', 'c2st']
 
 # %% ../nbs/22_graph_metrics.ipynb #6dbe836a
 from typing import NamedTuple
@@ -16,8 +16,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.spatial.distance import cdist, pdist
 from scipy.special import rel_entr
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from .graphs import MASK, NO_EDGE, N_RELATIONS, N_ROOMS, PAD, graph_space, pairs, slots
-from .plans import FORBIDDEN
+from .plans import FORBIDDEN, _mix as _scatter
 
 # %% ../nbs/22_graph_metrics.ipynb #d61c44ab
 class Rows(NamedTuple):
@@ -108,10 +111,7 @@ def density(
 
 # %% ../nbs/22_graph_metrics.ipynb #3a2271f9
 def _mix(z): # integers -> uint64, scattered over the whole range (SplitMix64)
-    z = np.asarray(z).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30)))*np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27)))*np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return _scatter(np.asarray(z).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
 
 def _refine(c, rel): # (N,M) colours, (N,M,M) relations -> (N,M) colours
     around = _mix(rel)
@@ -521,6 +521,57 @@ def bootstrap(
     draws |= {k: np.array([p[k] for p in pooled]) for k in pooled[0] if '/num_' not in k}
     q = 100*np.array([(1 - level)/2, (1 + level)/2])
     return {k: tuple(np.nanpercentile(v, q).tolist()) for k, v in draws.items()}
+
+# %% ../nbs/22_graph_metrics.ipynb #d89f8c1b
+def _statements(r): # (N,K) how often each statement "a type, in this relation to, a type" is made
+    a, b = r.types.astype(int)[:, :, None], r.types.astype(int)[:, None]
+    use = (r.rel < N_RELATIONS) & ((a < b) | (a == b) & (r.rel < 5)) # each pair of rooms once
+    out = np.zeros((len(r.n), N_ROOMS*N_ROOMS*N_RELATIONS), np.float32)
+    np.add.at(out, (use.nonzero()[0], ((a*N_ROOMS + b)*N_RELATIONS + r.rel)[use]), 1)
+    return out
+
+def features(
+    r:Rows,
+)->np.ndarray: # (N,F) float32
+    "Describe each row by numbers that do not depend on its slots"
+    types, near = r.types[:, :, None] == np.arange(N_ROOMS), r.rel < N_RELATIONS
+    k, room = near.sum(2), r.types < N_ROOMS
+    loops = np.linalg.matrix_power(near.astype(np.float32), 3)
+    around = np.diagonal(loops, 0, 1, 2) # twice the triangles of each room
+    counts = [types.sum(1), (types*k[:, :, None]).sum(1), np.sort(k, 1)[:, ::-1],
+              np.stack([(r.rel == i).sum((1, 2)) for i in range(5)], 1)]
+    single = [room.sum(1), k.sum(1)/2, around.sum(1)/6, (around/np.maximum(k*(k - 1), 1)).sum(1).round(6)]
+    return np.column_stack([*counts, *single, *flags(r).values()]).astype(np.float32)
+
+# %% ../nbs/22_graph_metrics.ipynb #6b53cba4
+def opponents(
+    held, # (H,L) ids of held-out plans that had no other use
+    n:int, # as many as a seed has samples
+    seed:int=0,
+): # (n,L) ids
+    "Draw the held-out plans that a seed's samples are to be told from, none of them twice"
+    if not 0 < n <= len(held): raise ValueError(f"{n} opponents asked of {len(held)} plans: ask for no more")
+    return held[np.random.default_rng([seed, 1]).choice(len(held), n, replace=False)]
+
+# %% ../nbs/22_graph_metrics.ipynb #0f3f8ac9
+def c2st(
+    x, # (N,L) ids of samples
+    held, # (N,L) ids of held-out plans
+    folds:int=5,
+    common:int=100, # how many of the most frequent statements the trees may read
+)->float: # .5: cannot be told apart
+    "Measure by boosted trees how well samples can be told from held-out plans"
+    a, b = parse(x), parse(held)
+    if len(x) != len(held) or len(x) < folds:
+        raise ValueError(f"{len(x)} samples against {len(held)} plans: give equally many, at least {folds}")
+    said, who = np.concatenate([_statements(a), _statements(b)]), np.repeat([1, 0], len(x))
+    often = np.argsort(-(said > 0).sum(0), kind='stable')[:common]
+    seen = np.column_stack([np.concatenate([features(a), features(b)]), said[:, often]])
+    trees = HistGradientBoostingClassifier(
+        max_leaf_nodes=8, max_bins=32, early_stopping=False, random_state=0)
+    by = StratifiedKFold(folds, shuffle=True, random_state=0)
+    sure = cross_val_predict(trees, seen, who, cv=by, method='predict_proba')
+    return float(roc_auc_score(who, sure[:, 1]))
 
 # %% ../nbs/22_graph_metrics.ipynb #4e0bd0bd
 BETTER = {

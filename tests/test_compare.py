@@ -4,9 +4,10 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest
+from hypothesis import given, settings, strategies as st
 from scipy.stats import ttest_rel
-from remask.compare import (FAMILIES, FLOOR, _spread, cell, comparison_markdown, from_floor, heat_map, paired, pareto,
-                            read_published, read_records, tidy, wide)
+from remask.compare import (FAMILIES, FLOOR, FRONT, WORST, _spread, cell, comparison_markdown, dominates, from_floor, front,
+                            gains, heat_map, hypervolume, paired, pareto, read_published, read_records, tidy, wide)
 from remask.graph_metrics import BETTER
 from remask.methods import PUBLISHED
 
@@ -93,6 +94,84 @@ def test_paired_differences_agree_with_the_paired_t_test(records):
     want = ttest_rel(b, a).confidence_interval(.95)
     assert (df.low['b'], df.high['b']) == pytest.approx((want.low, want.high))
     assert list(df.index) == ['b'], 'the floor has other seeds: it is not paired'
+
+
+def at(name, diversity, inside, js, noise=0.):
+    seeds = [dict(zip(FRONT, (diversity, inside, js + noise*z))) for z in (-1, 1, -1, 1, 0)]
+    return dict(method=name, params=dict(seeds='1 2 3 4 5', samples=1000), per_seed=seeds)
+
+
+@pytest.mark.parametrize('other, want', [
+    (at('b', .9, .9, .1), False), (at('b', .8, .9, .1), True), (at('b', .9, .8, .1), True), (at('b', .9, .9, .2), True),
+    (at('b', .8, .8, .2), True), (at('b', .95, .8, .2), False), (at('b', .8, .95, .2), False), (at('b', .8, .8, .05), False),
+    (at('b', .9, .9, .11, noise=.1), False), (at('b', .9, .9, .2, noise=.01), True)])
+def test_to_dominate_is_to_lose_nowhere_and_to_win_surely_somewhere(other, want):
+    a = at('a', .9, .9, .1)
+    assert dominates(a, other) is want
+    assert not (dominates(a, other) and dominates(other, a)) and not dominates(a, a)
+
+
+def test_gains_are_the_paired_differences_turned_so_that_more_is_better():
+    a, b = record('a', seeds='1', samples=9), record('b', seeds='1', samples=9)
+    d, p = gains(a, b), paired([a, b], 'b', FRONT).set_index('metric')
+    for k, way in FRONT.items():
+        row = p.loc[k, ['difference', 'low', 'high']] if way == 'more' else -p.loc[k, ['difference', 'high', 'low']]
+        assert d.loc[k].tolist() == pytest.approx(row.tolist())
+    assert gains(b, a).loc[list(FRONT)[0]].tolist() == pytest.approx((-d.loc[list(FRONT)[0], ['gain', 'high', 'low']]).tolist())
+
+
+@pytest.mark.parametrize('change', [dict(params=dict(seeds='1 2 3 4 6', samples=1000)), dict(per_seed=[{}]),
+                                    dict(params=dict(seeds='1 2 3 4 5', samples=200))])
+def test_only_what_was_run_alike_is_a_pair(change):
+    a = at('a', .9, .9, .1)
+    with pytest.raises(ValueError, match='a .* and b .* are no pair: run both alike'): gains(a, at('b', .9, .9, .1) | change)
+
+
+def test_the_front_is_whom_nobody_dominates():
+    rs = [at('good', .9, .9, .1), at('bad', .8, .9, .1), at('varied', .99, .8, .3), at('same', .9, .9, .1), at(FLOOR, 1, 1, 0)]
+    assert front(rs) == ['good', 'varied', 'same']
+
+
+# ---- the hypervolume
+
+unit = st.integers(0, 20).map(lambda k: k/20)
+points = st.lists(st.tuples(unit, unit, unit), max_size=8)
+quick = settings(max_examples=100, deadline=None)
+
+
+def test_the_hypervolume_agrees_with_throwing_darts():
+    p = np.random.default_rng(1).random((12, 3))*(1, .5, .69) + (0, .5, 0)
+    darts = np.random.default_rng(2).random((200_000, 3))*(1, .5, np.log(2)) + (0, .5, 0)
+    hit = np.zeros(len(darts), bool)
+    for d, i, js in p: hit |= (darts[:, 0] <= d) & (darts[:, 1] <= i) & (darts[:, 2] >= js)
+    error = 4*.5*np.log(2)*np.sqrt(hit.mean()*(1 - hit.mean())/len(darts))
+    assert abs(hypervolume(p) - hit.mean()*.5*np.log(2)) < error
+
+
+@quick
+@given(points)
+def test_the_hypervolume_is_inclusion_and_exclusion(ps):
+    box = lambda some: np.prod(np.clip([min(p[0] for p in some), min(p[1] for p in some) - .5,
+                                        np.log(2) - max(p[2] for p in some)], 0, None))
+    want = sum((-1)**(bin(k).count('1') + 1)*box([p for i, p in enumerate(ps) if k >> i & 1]) for k in range(1, 2**len(ps)))
+    assert hypervolume(ps) == pytest.approx(want, abs=1e-12)
+
+
+@quick
+@given(points.filter(len), st.data())
+def test_a_dominated_point_adds_nothing_and_no_point_takes_away(ps, data):
+    d, i, js = data.draw(st.sampled_from(ps))
+    a, b, c = data.draw(st.tuples(unit, unit, unit))
+    inferior = (d*a, i*b, js + (1 - js)*c)
+    assert hypervolume([*ps, inferior]) == pytest.approx(hypervolume(ps), abs=1e-12)
+    assert hypervolume([*ps, (a, b, c)]) >= hypervolume(ps) - 1e-12
+    assert hypervolume([*ps, (1, 1, 0)]) == pytest.approx(.5*np.log(2))
+    assert hypervolume(ps[::-1] + ps) == pytest.approx(hypervolume(ps), abs=1e-12)
+
+
+def test_what_is_worse_than_the_reference_has_no_volume():
+    assert WORST == (0, .5, np.log(2)) and hypervolume([WORST, (1, .4, 0), (1, 1, .7)]) == 0
+    assert hypervolume([(.5, .75, 0)], (0, 0, 1)) == pytest.approx(.375)
 
 
 def test_bad_records_are_named(tmp_path, records):

@@ -10,6 +10,7 @@ import torch
 
 from remask import graph_metrics as gm
 from remask.graphs import MASK, NO_EDGE, PAD, Graph, decode, encode, relate, slots
+from remask.plans import plan_tokens, plans
 
 FORBIDDEN = {0: '1 2 3 4 5 6 7 8 9 10 11', 1: '2 3 4 5 6 7 8 9 10 11', 2: '1 3 5 6 7 8 9 10 11',
              3: '10', 4: '1 3 5 8 9 10 11', 5: '2 3 4 9 10 11', 6: '3 9 10', 7: '3 9 10', 8: '3 9 10',
@@ -364,6 +365,75 @@ def test_iso_metrics_on_plans_without_copies_agree_with_networkx():
     first = [not any(isomorphic(a, b) for b in A[:k]) for k, a in enumerate(A)]
     assert got['coverage/diversity_iso'] == np.mean(first)
     assert got['coverage/novelty_iso'] == np.mean([not any(isomorphic(a, b) for b in B) for a in A])
+
+
+# ---- told from held-out plans
+
+def plain_features(g, flags):
+    "What `features` says of one graph, in plain python"
+    G, n = bare(g), len(g.types)
+    degree = [G.degree(i) for i in range(n)]
+    either = Counter(min(r, 9 - r) for _, _, r in g.edges)
+    clustering = sum(nx.clustering(G).values())
+    return [*(g.types.count(t) for t in range(13)), *(sum(d for d, u in zip(degree, g.types) if u == t) for t in range(13)),
+            *(sorted(degree, reverse=True) + [0]*8)[:8], *(either[r] for r in range(5)),
+            n, len(g.edges), sum(nx.triangles(G).values())/3, clustering, *flags]
+
+
+def test_features_are_what_they_say():
+    x = physical(100, 1)
+    r = gm.parse(x)
+    flags = np.stack(list(gm.flags(r).values()), 1)
+    want = [plain_features(g, f) for g, f in zip(decode(x), flags)]
+    assert np.abs(gm.features(r) - np.array(want)).max() < 1e-5
+
+
+def test_statements_count_each_pair_of_rooms_once():
+    x = physical(100, 1)
+    said = gm._statements(gm.parse(x))
+    for g, row in zip(decode(x), said):
+        want = Counter()
+        for i, j, r in g.edges:
+            ways = sorted([(g.types[i], g.types[j], r), (g.types[j], g.types[i], 9 - r)])
+            a, b, r = ways[0]
+            want[(a*13 + b)*10 + r] += 1
+        assert {k: row[k] for k in row.nonzero()[0]} == want
+
+
+def test_the_two_sample_test_sees_no_slots():
+    x = physical(200, 1)
+    a, b = (gm.parse(v) for v in (x, shuffled(x, 8, 3)))
+    assert (gm.features(a) == gm.features(b)).all() and (gm._statements(a) == gm._statements(b)).all()
+
+
+@pytest.fixture(scope='module')
+def two_thousand(): return plan_tokens(*plans(2000))
+
+
+def test_plans_cannot_be_told_from_other_plans(two_thousand):
+    area = gm.c2st(two_thousand[:1000], two_thousand[1000:])
+    assert abs(area - .5) < .06  # four standard errors of an area under the curve of 1000 against 1000
+    assert area == gm.c2st(two_thousand[:1000], two_thousand[1000:])
+
+
+@pytest.mark.parametrize('spoil, least', [('relations', .8), ('types', .8), ('unreadable', .65)])
+def test_samples_with_something_wrong_are_told(two_thousand, spoil, least):
+    eight = two_thousand[(two_thousand[:, :8] != PAD).all(1)]
+    half = len(eight)//2
+    x, held = eight[:half].clone(), eight[half:2*half]
+    if spoil == 'relations': x[:, 8:] = x[:, 8:].roll(1, 0)
+    if spoil == 'types': x[:, 0], x[:, 1] = x[:, 1].clone(), 6
+    if spoil == 'unreadable': x[::2, 3] = MASK
+    assert gm.c2st(x, held) > least
+
+
+def test_as_many_samples_as_plans_and_no_opponent_twice(two_thousand):
+    with pytest.raises(ValueError, match='5 samples against 6 plans: give equally many'): gm.c2st(two_thousand[:5], two_thousand[:6])
+    with pytest.raises(ValueError, match='4 samples .* at least 5'): gm.c2st(two_thousand[:4], two_thousand[:4])
+    some = torch.arange(50)[:, None]
+    drawn = [gm.opponents(some, 30, s)[:, 0].tolist() for s in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2] and len(set(drawn[0])) == 30
+    with pytest.raises(ValueError, match='51 opponents asked of 50'): gm.opponents(some, 51)
 
 
 # ---- laws
