@@ -5,6 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/ready
 SMOKE := build/smoke
+BUDGET := $(BIN)/python -c "from remask.stages import budget; print(budget())"
 
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
@@ -41,10 +42,12 @@ pull: $(READY) ## get the data and the trained networks from the store in this r
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
 	@cat reports/plans/comparison.md
+	@echo "what each stage took when it was last run:" && $(BUDGET)
 	@echo "remask: the comparison is reports/plans/comparison.md; make ui shows it in MLflow"
 
 repro-all: pull ## every domain
 	@$(BIN)/dvc repro
+	@echo "what each stage took when it was last run:" && $(BUDGET)
 
 train: $(READY) ## train the networks again
 	@$(BIN)/dvc repro --force --single-item train
@@ -78,4 +81,4 @@ bench: $(READY) ## measure speed and memory
 
 clean: ## remove caches and leftovers; results, networks and .venv stay
 	@rm -rf $(SMOKE) _proc _docs .pytest_cache .ruff_cache .hypothesis *.egg-info
-	@find nbs remask tests \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.part' \) -prune -exec rm -rf {} +
+	@find nbs remask tests $(wildcard data build reports) \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.part' -o -name '*.part.ipynb' \) -prune -exec rm -rf {} +

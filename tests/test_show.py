@@ -201,9 +201,40 @@ def test_a_name_has_one_colour_and_the_published_methods_have_22():
     (lambda: show.show_trajectory(torch.zeros(6, dtype=int), SPACE), r'must be \(S,L\)'),
     (lambda: show.show_tokens(torch.zeros(2, 6, dtype=int), SPACE, p=torch.zeros(6)), 'one number per token'),
     (lambda: show.show_curve({}), 'curves is empty'),
+    (lambda: show.show_trajectories({}, SPACE), 'runs is empty'),
+    (lambda: show.show_trajectories(dict(a=torch.zeros(6, dtype=int)), SPACE), r'must be \(S,L\)'),
     (lambda: show.show_bars(pd.DataFrame(dict(a=[1])), ['b']), "no column 'b': there are a"),
     (lambda: show.show_plan((0, 1), [[0, 0, 1, 1]]), '2 types need'),
 ])
 def test_bad_input_is_refused_before_a_figure_is_opened(bad, why):
     with pytest.raises(ValueError, match=why): bad()
     assert not plt.get_fignums()
+
+
+def test_many_curves_get_a_wider_figure_and_names_beside_it():
+    y = np.arange(5.)
+    few, many = (show.show_curve({f'a long name of a method {k}': y for k in range(n)}) for n in (3, 4))
+    few.figure.draw_without_rendering(); many.figure.draw_without_rendering()
+    wide = lambda ax: ax.get_window_extent().width
+    assert wide(many) > .8*wide(few)
+    assert many.get_legend().get_window_extent().x0 > many.get_window_extent().x1
+
+
+def test_trajectories_are_one_strip_per_name_in_its_colour():
+    s = torch.tensor([[2, 2, 2, 3], [0, 2, 1, 3], [0, 1, 1, 3]])
+    axs = show.show_trajectories({'cap': s, 'mdlm': s[[0, 2, 2]]}, SPACE, 'ab')
+    assert [ax.get_title('left') for ax in axs] == ['cap', 'mdlm']
+    for ax in axs: assert ax._left_title.get_color() == show.colour(ax.get_title('left'))
+    assert len(axs[0].collections[0].get_offsets()) == 3 and axs[1].images[0].get_array().shape == (3, 3, 3)
+    lone = show.show_trajectory(s, SPACE, 'ab')
+    for a, b in zip(axs[0].collections, lone.collections): np.testing.assert_array_equal(a.get_offsets(), b.get_offsets())
+
+
+def test_a_crowded_diagram_is_drawn_larger_so_that_no_room_covers_another():
+    near = np.array([[0., 0.], [.6, 0.], [3., 1.]])
+    np.testing.assert_allclose(show._apart(near), near*.85/.6)
+    np.testing.assert_array_equal(show._apart(near*2), near*2)    # there was room enough
+    np.testing.assert_array_equal(show._apart(near/10), near/10*1.5)  # never beyond half as much again
+    np.testing.assert_array_equal(show._apart(near[:1]), near[:1])
+    one_place = np.zeros((2, 2))
+    np.testing.assert_array_equal(show._apart(one_place), one_place)

@@ -1,8 +1,8 @@
 """The pipeline's configuration agrees with the library, and a stage refuses what it does not know."""
-import copy, pathlib, re, sys
+import copy, json, pathlib, re, subprocess, sys
 import nbformat, pytest, yaml
-from remask.methods import METHODS, PUBLISHED, make_method, method_id
-from remask.stages import choose, declared, main, read_params, run_notebook, run_stage, stage_params
+from remask.methods import METHODS, PUBLISHED, Choices, make_method, method_id
+from remask.stages import DIARY, budget, choose, declared, main, note, read_params, run_notebook, run_stage, stage_params
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = read_params(ROOT/'params.yaml')
@@ -30,8 +30,8 @@ def test_the_published_methods_are_the_librarys():
 @pytest.mark.parametrize('name', [m for m in PARAMS['methods'] if m != 'floor'])
 def test_every_method_can_be_made_and_bears_its_name(name):
     row = PARAMS['methods'][name]
-    bias = 'corrected_' if row.get('corrected') else '' if row['process'] == 'v1' else row['process'] + '_'
-    assert name == bias + method_id(make_method(**choices(row)).name)
+    network = '' if row['process'] == 'v1' else row['process'] + '_'
+    assert name == 'corrected_'*bool(row.get('corrected')) + network + method_id(make_method(**choices(row)).name)
 
 
 def test_every_name_that_is_used_is_known():
@@ -43,7 +43,8 @@ def test_every_name_that_is_used_is_known():
     for key, names in used.items():
         assert names and names <= set(PARAMS[SECTION[key]]), (key, names - set(PARAMS[SECTION[key]]))
     for names in PARAMS.get('lists', {}).values(): assert set(names) <= set(PARAMS['methods'])
-    assert PARAMS['compared'] == list(PUBLISHED)
+    v2 = ['v2_llada_topp09_no_remask', 'v2_llada_topp09_remdm_confidence_tsw10']
+    assert PARAMS['compared'] == list(PUBLISHED) and PARAMS['compared_v2'] == v2   # the 24
     trained = {PARAMS['methods'][m]['process'] for m in used['method'] if m != 'floor'}
     assert trained <= used['process']
 
@@ -56,10 +57,20 @@ def test_the_profiles_differ_in_values_only():
 
 def test_every_parameter_reaches_a_notebook():
     known = {s: set(declared(stage(s))) for s in STAGES}
-    assert set(PARAMS['run']) <= set().union(*known.values())
+    renamed = set(re.findall(r'\$\{run\.(\w+)\}', ' '.join(d['cmd'] for d in DVC['stages'].values())))
+    assert set(PARAMS['run']) - renamed <= set().union(*known.values())
     for row in PARAMS['data'].values(): assert set(row) <= known['prepare'] | known['train']
     for name, row in PARAMS['methods'].items(): assert set(row) <= known['sample'], name
     for name, row in PARAMS['processes'].items(): assert set(row) <= known['train'], name
+
+
+def test_no_word_means_two_things():
+    "A data set may overrule the profile and the process; nothing else may meet"
+    run, data, methods, processes = (set(PARAMS['run']), *(set().union(*(set(row) for row in PARAMS[s].values()))
+                                     for s in ('data', 'methods', 'processes')))
+    assert not methods & (run | data | processes - {'process'}) and not run & processes
+    row = stage_params(PARAMS, dict(data='resplan', process='v1'))
+    assert row['batch'] == PARAMS['data']['resplan']['batch'] != PARAMS['processes']['v1']['batch']
 
 
 @pytest.mark.parametrize('name', DVC['stages'])
@@ -70,7 +81,7 @@ def test_a_stage_takes_what_it_is_made_for(name):
     given = set(re.findall(r'(\w+)=', d['cmd']))
     assert set(d.get('matrix', {})) <= given <= known
     for p in d.get('params', []):
-        if p.startswith('run.'): assert p.removeprefix('run.') in known
+        if p.startswith('run.'): assert p.removeprefix('run.') in known or f'${{{p}}}' in d['cmd']
         elif p.startswith('methods.'): assert {'unmask', 'remask', 'form', 'process'} <= known
     assert f'nbs/experiments/{NOTEBOOK[name]}.ipynb' in d['deps']
 
@@ -79,7 +90,9 @@ def test_a_stage_takes_what_it_is_made_for(name):
 def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
     given = {k: v for k, v in ITEM.items() if k in declared(stage(name)) and not (k == 'process' and name == 'sample')}
     got, defaults = choose(stage(name), stage_params(PARAMS, given), given), declared(stage(name))
-    assert set(defaults) - set(got) <= {'corrected'}
+    from_dvc = {k for d in DVC['stages'].values() if f'remask-stage {name} ' in d['cmd']
+                for k in re.findall(r'(\w+)=', d['cmd'])}
+    assert set(defaults) - set(got) <= from_dvc | {'corrected', *Choices._fields[Choices._fields.index('grid'):]}
     for k, v in got.items(): # of the type the notebook was written for
         assert v is None or type(v) is type(defaults[k]) or {type(v), type(defaults[k])} == {int, float}, k
 
@@ -144,7 +157,7 @@ def project(tmp_path, monkeypatch):
 
 
 def test_a_stage_runs_quietly_and_twice_to_the_same_bytes(project, monkeypatch, capfd):
-    out, bytes_ = project/'reports'/'notebooks'/'root-a-9.ipynb', []
+    out, bytes_ = project/'reports'/'notebooks'/'root-a.ipynb', []
     for _ in range(2):
         monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'data=a', 'n=9'])
         main()
@@ -158,7 +171,7 @@ def test_a_stage_runs_quietly_and_twice_to_the_same_bytes(project, monkeypatch, 
 
 
 def test_a_failure_is_one_sentence_and_leaves_the_notebook_and_the_last_good_one(project, monkeypatch):
-    out = project/'reports'/'notebooks'/'root-a--1.ipynb'
+    out = project/'reports'/'notebooks'/'root-a.ipynb'
     out.parent.mkdir(parents=True)
     out.write_text('from before')
     monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'data=a', 'n=-1'])
@@ -180,3 +193,56 @@ def test_a_kernels_errors_are_heard(project, capfd):
     run_notebook(project/'loud.ipynb', project/'out.ipynb', {})
     said = capfd.readouterr().err
     assert 'a cry' in said and 'a murmur' not in said
+
+
+# ---- the budget
+
+def table(path): return [l.split() for l in budget(path).splitlines()]
+
+
+def test_a_stage_that_ends_is_noted_and_one_that_fails_is_not(project):
+    run_stage(['root', 'data=a', 'n=9'])
+    with pytest.raises(RuntimeError): run_stage(['root', 'data=a', 'n=-1'])
+    lines = [json.loads(l) for l in (project/DIARY).read_text().splitlines()]
+    assert [(l['stage'], l['given']) for l in lines] == [('root', dict(data='a', n=9))] and lines[0]['seconds'] > 0
+    assert [r[:2] for r in table(DIARY)] == [['stage', 'runs'], ['root', '1'], ['all', '1']]
+
+
+def test_the_latest_run_of_each_counts_whatever_the_order_of_its_items(tmp_path):
+    path = tmp_path/'d.jsonl'
+    for stage, given, s in [('a', dict(x=1, y=2), 600), ('b', {}, 60), ('a', dict(x=1, y=3), 120), ('a', dict(y=2, x=1), 30)]:
+        note(stage, given, s, path)
+    assert table(path)[1:] == [['b', '1', '1.0'], ['a', '2', '2.5'], ['all', '3', '3.5']]
+
+
+def test_a_damaged_or_missing_diary_is_said_and_stops_nothing(tmp_path):
+    path = tmp_path/'d.jsonl'
+    assert budget(path) == f'{path}: no stage has been timed yet' == budget(tmp_path).replace(str(tmp_path), str(path))
+    path.write_bytes(b'\xff\xfe\n[1]\n{"stage": "a"}\n{"stage": "a", "given": {}, "seconds": "soon"}\n')
+    assert budget(path) == f'{path}: no stage has been timed yet'
+    note('a', {}, 90, path)
+    assert table(path)[1:3] == [['a', '1', '1.5'], ['all', '1', '1.5']]
+    assert budget(path).splitlines()[-1] == f'{path}: damaged lines left out: 4'
+
+
+def test_a_line_cut_short_costs_the_next_and_no_more(tmp_path):
+    path = tmp_path/'d.jsonl'
+    note('a', {}, 60, path)
+    path.write_bytes(path.read_bytes() + b'{"stage": "b", "giv')
+    note('c', {}, 60, path); note('d', {}, 60, path)
+    assert [r[0] for r in table(path)[1:-1]] == ['a', 'd', 'all']
+    assert budget(path).endswith('damaged lines left out: 1')
+
+
+def test_a_diary_that_cannot_be_written_is_a_warning(tmp_path):
+    (tmp_path/'file').write_text('')
+    with pytest.warns(UserWarning, match='how long a took could not be noted'): note('a', {}, 1, tmp_path/'file'/'d.jsonl')
+
+
+def test_stages_side_by_side_do_not_mix_their_lines(tmp_path):
+    path, many = tmp_path/'d.jsonl', 300
+    code = f"from remask.stages import note\nfor k in range({many}): note('s', dict(who='WHO'*50, k=k), k, {str(path)!r})"
+    both = [subprocess.Popen([sys.executable, '-c', code.replace('WHO', w)], cwd=ROOT) for w in ('left', 'right')]
+    assert [p.wait() for p in both] == [0, 0]
+    lines = [json.loads(l) for l in path.read_text().splitlines()]
+    assert len({json.dumps(l) for l in lines}) == len(lines) == 2*many
