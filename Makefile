@@ -15,7 +15,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull repro repro-all train test smoke ui lab bench clean
+.PHONY: help env pull repro repro-all remedies gates train test smoke ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,15 @@ repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@echo "what each stage took when it was last run:" && $(BUDGET)
 	@echo "remask: the comparison is reports/plans/comparison.md; make ui shows it in MLflow"
 
+remedies: pull ## what each change does to the published v2 method, on validation seeds
+	@$(BIN)/dvc repro compare_remedies diagnosis
+	@echo "remask: the table is reports/plans-remedies/comparison.md, the diagnosis reports/notebooks/diagnosis-plans.ipynb"
+
+gates: pull ## the verdicts, at five seeds of 1,000 samples
+	@$(BIN)/dvc repro gates
+	@cat reports/plans-gates/recommendation.md
+	@echo "remask: the verdicts are reports/plans-gates/verdicts.md; make ui shows the methods in MLflow"
+
 repro-all: pull ## every domain
 	@$(BIN)/dvc repro
 	@echo "what each stage took when it was last run:" && $(BUDGET)
@@ -63,7 +72,7 @@ smoke: $(READY) ## every stage of every domain end to end with tiny sizes
 	@echo "== smoke"
 	@rm -rf $(SMOKE) && mkdir -p build && git clone -q . $(SMOKE)
 	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C $(SMOKE)
-	@cd $(SMOKE) && sed -i.bak -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' params.yaml && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro
+	@cd $(SMOKE) && sed -i.bak -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' -e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' params.yaml && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro
 	@rm -rf $(SMOKE)
 
 ui: $(READY) ## show the results in MLflow

@@ -251,6 +251,10 @@ def check(self:_Run, loss, k):
                      f"{self.saved} is kept in {self.path}; lower the learning rate and run again")
 
 @patch
+def tell(self:_Run, log, k, metrics):
+    if self.acc.is_main_process: log(k + 1, metrics)     # one voice for all processes
+
+@patch
 def save(self:_Run):
     if not (self.good and self.acc.is_main_process and self.step > self.saved): return
     self.check(sum(e.sum() for e in self.ema.values()), self.step)      # never save what is spoiled
@@ -269,12 +273,13 @@ def fit(
 )->Trained: # the averages
     "Train a denoiser, and its schedule if that is a module, resuming whatever is in `folder`"
     run = _Run(net, space, recipe, Path(folder), precision, seed)
-    bar = tqdm(range(run.step, steps), initial=run.step, total=steps, desc='train', mininterval=5)
+    bar = tqdm(range(run.step, steps), initial=run.step, total=steps, desc='train', mininterval=5,
+               disable=not run.acc.is_main_process)
     try:
         for k in bar:
             loss = run.advance(x0, k, steps)
-            if (k + 1) % log_every == 0: log(k + 1, dict(loss=run.check(loss, k), lr=rate(recipe, k, steps)))
-            if (k + 1) % measure_every == 0: log(k + 1, measure(run.averaged()))
+            if (k + 1) % log_every == 0: run.tell(log, k, dict(loss=run.check(loss, k), lr=rate(recipe, k, steps)))
+            if (k + 1) % measure_every == 0: run.tell(log, k, measure(run.averaged()))
             if (k + 1) % save_every == 0: run.save()
     finally: run.save()
     return run.averaged()

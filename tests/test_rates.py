@@ -1,14 +1,16 @@
 """The learned schedule and its training against plain rewritings of the published formulas."""
-import math
+import math, subprocess, sys
+from pathlib import Path
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 from remask.denoiser import Denoiser, load_rates, save_net
 from remask.forward import mask_forward, straight_through
 from remask.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
 from remask.loss import token_weights
+from remask.methods import generate, get_method
 from remask.rates import Rates, graph_rates, mixed_powers
-from remask.schedules import check_schedule, elbo_weight, slope
-from remask.tokens import real
+from remask.schedules import check_schedule, elbo_weight, linear, slope, uniform_grid
+from remask.tokens import hide, is_clean, real
 from remask.train import published_v2, row_losses
 
 N_MAX = 4
@@ -161,3 +163,42 @@ def test_straight_through_is_hard_in_value(rates):
     w = straight_through(SPACE, ROWS, noisy, a, u, .1)
     torch.testing.assert_close(w.detach(), torch.nn.functional.one_hot(noisy.x_t, V).float(), atol=1e-6, rtol=0)
     assert (noisy.x_t[~ok] == PAD).all()
+
+
+# ---- a drop-in ----
+
+V1 = """
+import sys, types, torch
+import remask.rates
+sys.modules['remask.rates'].Rates = None   # whoever touched it would fall
+from test_rates import v1_ids
+print(v1_ids())
+"""
+
+
+def v1_ids():
+    "Ids of a few methods on the fixed schedule, by a network with a fixed seed"
+    torch.manual_seed(0)
+    net = Denoiser(graph_places(N_MAX), SPACE.legal, d=16, layers=1).eval()
+    for p in net.parameters(): torch.nn.init.normal_(p, std=.3)
+    x = hide(SPACE, real(SPACE, ROWS))
+    names = 'llada_topp09_remdm_confidence_tsw10', 'random_topp09_remdm_cap_eta02_law'
+    return [generate(net, linear, SPACE, get_method(n), x, uniform_grid(12)).x.tolist() for n in names]
+
+
+def test_who_uses_a_fixed_schedule_never_meets_the_learned_one():
+    done = subprocess.run([sys.executable, '-c', V1], capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == str(v1_ids())
+
+
+@pytest.mark.parametrize('name', ['llada_topp09_no_remask', 'llada_topp09_remdm_confidence_tsw10',
+                                  'random_topp09_remdm_confidence_tsw10_balanced', 'random_topp09_remdm_cap_eta02_law'])
+def test_a_learned_schedule_goes_through_the_sampler(net, rates, name):
+    "Every row is clean, alone it is the same as in company, and the network's alphas are asked for once per time"
+    x, calls = hide(SPACE, real(SPACE, ROWS)), []
+    alpha = lambda t, ok: calls.append(t) or rates(t, ok)
+    out = generate(net, alpha, SPACE, get_method(name), x, uniform_grid(20), check=True)
+    assert is_clean(SPACE, out.x).all() and len(calls) <= 21*len(real(SPACE, ROWS).unique(dim=0))
+    one = generate(net, rates, SPACE, get_method(name), x[:1], uniform_grid(20))
+    assert torch.equal(one.x, out.x[:1])

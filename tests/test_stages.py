@@ -14,7 +14,7 @@ SECTION = dict(data='data', method='methods', process='processes')
 
 
 def stage(name): return ROOT/'nbs'/'experiments'/f'{name}.ipynb'
-def choices(row): return {k: v for k, v in row.items() if k not in ('process', 'corrected')}
+def choices(row): return {k: v for k, v in row.items() if k not in ('process', 'corrected', 'steps')}
 
 
 # ---- params.yaml
@@ -31,7 +31,8 @@ def test_the_published_methods_are_the_librarys():
 def test_every_method_can_be_made_and_bears_its_name(name):
     row = PARAMS['methods'][name]
     network = '' if row['process'] == 'v1' else row['process'] + '_'
-    assert name == 'corrected_'*bool(row.get('corrected')) + network + method_id(make_method(**choices(row)).name)
+    steps = f"_steps{row['steps']}" if 'steps' in row else ''
+    assert name == 'corrected_'*bool(row.get('corrected')) + network + method_id(make_method(**choices(row)).name) + steps
 
 
 def test_every_name_that_is_used_is_known():
@@ -65,10 +66,10 @@ def test_every_parameter_reaches_a_notebook():
 
 
 def test_no_word_means_two_things():
-    "A data set may overrule the profile and the process; nothing else may meet"
+    "A data set may overrule the profile and the process, a method the steps; nothing else may meet"
     run, data, methods, processes = (set(PARAMS['run']), *(set().union(*(set(row) for row in PARAMS[s].values()))
                                      for s in ('data', 'methods', 'processes')))
-    assert not methods & (run | data | processes - {'process'}) and not run & processes
+    assert methods & (run | data | processes - {'process'}) == {'steps'} and not run & processes
     row = stage_params(PARAMS, dict(data='resplan', process='v1'))
     assert row['batch'] == PARAMS['data']['resplan']['batch'] != PARAMS['processes']['v1']['batch']
 

@@ -8,7 +8,7 @@ from remask.denoiser import Denoised, Denoiser, load_denoiser, open_tensors, sav
 from remask.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
 from remask.loss import token_weights
 from remask.rates import graph_rates
-from remask.schedules import elbo_weight, linear, poly, uniform_times
+from remask.schedules import elbo_weight, linear, log_uniform_times, poly, uniform_times
 from remask.tokens import real
 from remask.train import Curve, Recipe, batch_rows, fit, provenance, published, published_v2, rate, row_losses
 
@@ -94,6 +94,28 @@ def test_a_learned_schedule_moves(tmp_path):
     begun, ok = learned().alpha, real(SPACE, ROWS[:1])
     assert (alpha(.9, ok) - begun(.9, ok)).abs().max() > 1e-3 and not net.training
     assert open_tensors(tmp_path/'state.safetensors')[0].keys() >= {'net.alpha.slots', 'ema.alpha.slots'}
+
+
+def train_shared(folder):
+    "Twelve steps without dropout, by however many processes this is run in"
+    torch.manual_seed(0)
+    net, curve = Denoiser(graph_places(4), SPACE.legal, d=16, layers=1, dropout=0.), Curve(folder)
+    recipe = learned()._replace(times=log_uniform_times)
+    fit(net, SPACE, ROWS, recipe, 12, folder, log=curve.log, log_every=4)
+
+
+def test_two_processes_train_as_one(tmp_path):
+    train_shared(tmp_path/'one')
+    script = tmp_path/'script.py'
+    script.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom pathlib import Path\n"
+                      f"import test_train; test_train.train_shared(Path({str(tmp_path/'two')!r}))")
+    launch = 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines', '1', '--main_process_port', '0'
+    done = subprocess.run([sys.executable, '-m', *launch, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (open_tensors(tmp_path/n/'state.safetensors')[0] for n in ('one', 'two'))
+    assert one.keys() == two.keys()
+    for k in one: torch.testing.assert_close(one[k], two[k], rtol=2e-3, atol=2e-5)
+    assert Curve(tmp_path/'two').of('loss')[0] == (4, 8, 12)
 
 
 # ---- the published loss, written again in plain Python over single tokens ----
