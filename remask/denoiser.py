@@ -14,6 +14,7 @@ from torch import Tensor
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from .rates import Rates
+from .schedules import check_schedule
 
 # %% ../nbs/10_denoiser.ipynb #672289b1
 class Denoised(NamedTuple):
@@ -185,5 +186,8 @@ def load_denoiser(
     return _load(path, Denoiser, ('places', 'legal'), L)
 
 def load_rates(path, L=None)->tuple: # as `load_denoiser`
-    "Load a learned schedule; raise ValueError if the file is missing, damaged or of another shape"
-    return _load(path, Rates, ('members', 'kinds'), L)
+    "Load a learned schedule; raise ValueError if the file is missing, damaged, of another shape, or none"
+    net, origin = _load(path, Rates, ('members', 'kinds'), L)
+    try: check_schedule(net, torch.ones(1, len(net.kinds), dtype=torch.bool))
+    except ValueError as e: raise ValueError(f"{path}: {e}; train it again") from None
+    return net, origin

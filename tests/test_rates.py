@@ -1,5 +1,5 @@
 """The learned schedule and its training against plain rewritings of the published formulas."""
-import math, subprocess, sys
+import copy, math, subprocess, sys
 from pathlib import Path
 import pytest, torch
 from hypothesis import given, settings, strategies as st
@@ -85,6 +85,10 @@ def test_checkpoints_know_their_shape(rates, tmp_path):
     with pytest.raises(ValueError, match='10 positions, but 36'): load_rates(tmp_path/'rates.safetensors', L=36)
     save_net(tmp_path/'net.safetensors', Denoiser(graph_places(4), SPACE.legal, d=16, layers=1))
     with pytest.raises(ValueError, match='net.safetensors: holds no Rates'): load_rates(tmp_path/'net.safetensors')
+    spoiled = copy.deepcopy(rates)
+    torch.nn.init.constant_(spoiled.mix[0].bias, torch.nan)
+    save_net(tmp_path/'spoiled.safetensors', spoiled)
+    with pytest.raises(ValueError, match='spoiled.safetensors: alpha leaves .* train it again'): load_rates(tmp_path/'spoiled.safetensors')
     with pytest.raises(ValueError, match='must rise'): Rates(rates.members, rates.kinds, low=5., high=5.)
 
 
