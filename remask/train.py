@@ -200,7 +200,7 @@ class _Run:
         self.step = self.seconds = 0
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists(): self.step, self.seconds = load_state(self.path, self.params, self.ema, opt)
-        self.saved, self.good = self.step, True
+        self.saved, self.good, self.quiet = self.step, True, not self.acc.is_main_process
 
 # %% ../nbs/12_train.ipynb #69d0e7b7
 @patch
@@ -251,8 +251,8 @@ def check(self:_Run, loss, k):
                      f"{self.saved} is kept in {self.path}; lower the learning rate and run again")
 
 @patch
-def tell(self:_Run, log, k, metrics):
-    if self.acc.is_main_process: log(k + 1, metrics)     # one voice for all processes
+def tell(self:_Run, log, k, **metrics):
+    if not self.quiet: log(k + 1, metrics)               # one voice for all processes
 
 @patch
 def save(self:_Run):
@@ -273,13 +273,12 @@ def fit(
 )->Trained: # the averages
     "Train a denoiser, and its schedule if that is a module, resuming whatever is in `folder`"
     run = _Run(net, space, recipe, Path(folder), precision, seed)
-    bar = tqdm(range(run.step, steps), initial=run.step, total=steps, desc='train', mininterval=5,
-               disable=not run.acc.is_main_process)
+    bar = tqdm(range(run.step, steps), 'train', steps, initial=run.step, mininterval=5, disable=run.quiet)
     try:
         for k in bar:
             loss = run.advance(x0, k, steps)
-            if (k + 1) % log_every == 0: run.tell(log, k, dict(loss=run.check(loss, k), lr=rate(recipe, k, steps)))
-            if (k + 1) % measure_every == 0: run.tell(log, k, measure(run.averaged()))
+            if (k + 1) % log_every == 0: run.tell(log, k, loss=run.check(loss, k), lr=rate(recipe, k, steps))
+            if (k + 1) % measure_every == 0: run.tell(log, k, **measure(run.averaged()))
             if (k + 1) % save_every == 0: run.save()
     finally: run.save()
     return run.averaged()
