@@ -285,11 +285,13 @@ def _front_text(records, best, rivals):
 
 _DOES = {True: 'dominates', False: 'does not dominate'}
 
-def _floor_text(best, floor, anyway):
-    g = goals(best, floor, anyway)
-    missed = ', '.join(k['metric'] for k in g['gates'] if not k['passed'])
-    says = f'Still missing: {missed}.' if missed else 'Every goal is reached.'
-    return '\n\n'.join([says, gates_markdown(g['gates']), *g['notes']])
+def _floor_text(ranked, floor, anyway):
+    each = [goals(r, floor, anyway) for r, _ in ranked]
+    missed = lambda g: [k['metric'] for k in g['gates'] if not k['passed']]
+    best, full = min(each, key=lambda g: len(missed(g))), [g['method'] for g in each if g['reached']]
+    says = f"Every goal is reached by {', '.join(full)}." if full else \
+        f"Nobody reaches every goal. {best['method']} comes nearest and misses {', '.join(missed(best))}."
+    return '\n\n'.join([says, f"{best['method']}:", gates_markdown(best['gates']), *best['notes']])
 
 # %% ../nbs/29_gates.ipynb #5b89c0ac
 def recommendation(
@@ -309,4 +311,4 @@ def recommendation(
         '# Recommended method', size, *([SMOKE] if anyway else []), _opening(best, gates),
         '## The others, and what each costs', markdown(head, [_row(r, g, best) for r, g in ranked[:shown]]),
         '## The front', _front_text(records, best, rivals),
-        '## Against held-out plans', _floor_text(best, floor[0], anyway)]) + '\n'
+        '## Against held-out plans', _floor_text(ranked, floor[0], anyway)]) + '\n'
