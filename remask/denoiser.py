@@ -130,7 +130,7 @@ def save_tensors(
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
     try:
-        save_file(tensors, part, {k: json.dumps(v) for k, v in about.items()})
+        save_file(tensors, part, dict(about=json.dumps(about)))   # several entries would be written in any order
         os.replace(part, path)
     except (OSError, SafetensorError) as e:
         part.unlink(missing_ok=True)
@@ -144,7 +144,7 @@ def open_tensors(
     "Read tensors and their record; raise ValueError in one sentence if the file is missing or damaged"
     try:
         with safe_open(path, 'pt') as f:
-            about = {k: json.loads(v) for k, v in (f.metadata() or {}).items()}
+            about = json.loads((f.metadata() or {}).get('about', '{}'))
             return {k: f.get_tensor(k) for k in f.keys()}, about
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run `dvc pull`, or the stage that makes it") from None
