@@ -130,7 +130,7 @@ def save_tensors(
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
     try:
-        save_file(tensors, part, dict(about=json.dumps(about)))   # several entries would be written in any order
+        save_file(tensors, part, dict(about=json.dumps(about)))   # one entry: several come in any order
         os.replace(part, path)
     except (OSError, SafetensorError) as e:
         part.unlink(missing_ok=True)
