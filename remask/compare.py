@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FLOOR', 'FAMILIES', 'FRONT', 'WORST', 'read_records', 'tidy', 'wide', 'read_published', 'cell', 'markdown',
-           'comparison_markdown', 'paired', 'gains', 'dominates', 'front', 'hypervolume', 'from_floor', 'heat_map',
-           'pareto']
+           'comparison_markdown', 'interval', 'paired', 'gains', 'dominates', 'front', 'hypervolume', 'from_floor',
+           'heat_map', 'pareto']
 
 # %% ../nbs/26_compare.ipynb #e9dc3eeb
 import json
@@ -141,6 +141,16 @@ def comparison_markdown(
         parts += [f'## {name}', _family(metrics, methods, ours, theirs)] if known else []
     return '\n\n'.join(p for p in [*parts, _LEGEND] if p) + '\n'
 
+# %% ../nbs/26_compare.ipynb #5a1e90d4
+def interval(
+    v, # (S,) one figure per seed
+    level:float=.95,
+)->tuple: # low, high; NaN for a single seed
+    "Give Student's interval for the mean over seeds"
+    v = np.asarray(v, float)
+    half = student.ppf((1 + level)/2, len(v) - 1)*v.std(ddof=1)/len(v)**.5 if len(v) > 1 else np.nan
+    return float(v.mean() - half), float(v.mean() + half)
+
 # %% ../nbs/26_compare.ipynb #2df847c9
 def paired(
     records,
@@ -155,8 +165,7 @@ def paired(
     for m in by.keys() - {base}:
         for k in metrics:
             d = np.array([a[k] - b[k] for a, b in zip(by[m], by[base]) if k in a and k in b])
-            half = student.ppf((1 + level)/2, len(d) - 1)*d.std(ddof=1)/len(d)**.5 if len(d) > 1 else np.nan
-            if len(d): rows.append((m, k, d.mean(), d.mean() - half, d.mean() + half))
+            if len(d): rows.append((m, k, d.mean(), *interval(d, level)))
     return pd.DataFrame(sorted(rows), columns=['method', 'metric', 'difference', 'low', 'high'])
 
 # %% ../nbs/26_compare.ipynb #c6d3b478

@@ -10,8 +10,7 @@ __all__ = ['SEEDS', 'SAMPLES', 'GATES', 'ADVICE', 'TOP_P', 'QUESTIONS', 'GOALS',
 # %% ../nbs/29_gates.ipynb #77941def
 import operator
 import numpy as np, pandas as pd
-from scipy.stats import t as student
-from .compare import FLOOR, cell, dominates, front, FRONT, gains, hypervolume, markdown
+from .compare import FLOOR, cell, dominates, front, FRONT, gains, hypervolume, interval, markdown
 
 # %% ../nbs/29_gates.ipynb #6085b6b9
 SEEDS, SAMPLES = 5, 1000
@@ -39,9 +38,7 @@ def estimate(
     "Average a metric over seeds, with Student's interval"
     v = np.array([s[metric] for s in r['per_seed'] if metric in s])
     if not len(v): raise ValueError(f"{r['method']} has no {metric}: evaluate that method again")
-    half = student.ppf((1 + level)/2, len(v) - 1)*v.std(ddof=1)/len(v)**.5 if len(v) > 1 else np.nan
-    m = v.mean()
-    mean, low, high = np.round([m, m - half, m + half], 12).tolist() # no last digit decides a gate
+    mean, low, high = np.round([v.mean(), *interval(v, level)], 12).tolist() # no last digit decides a gate
     return mean, (low, high)
 
 # %% ../nbs/29_gates.ipynb #e3cb79fd
@@ -256,10 +253,9 @@ _COLUMNS = [*GATES, 'coverage/novelty', 'cost/nfe', 'cost/seconds_per_1000']
 
 def _row(r, gates, best):
     d = product(r) - product(best)
-    half = student.ppf(.975, len(d) - 1)*d.std(ddof=1)/len(d)**.5 if len(d) > 1 else np.nan
     missed = ', '.join(g['metric'] for g in gates if not g['passed'])
     cells = [cell(estimate(r, k)[0], 0, k) for k in _COLUMNS]
-    far = '' if r is best else f'{d.mean():+.4f} ± {half:.4f}'
+    far = '' if r is best else f'{d.mean():+.4f} ± {interval(d)[1] - d.mean():.4f}'
     return [r['method'], f'{product(r).mean():.4f}', far, *cells, missed or 'none']
 
 def _opening(best, gates):
