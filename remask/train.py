@@ -44,11 +44,13 @@ def batch_rows(
 # %% ../nbs/12_train.ipynb #aa744b03
 class Recipe(NamedTuple):
     "Everything that makes one training differ from another"
+    forward: Callable = mask_forward  # space, x0, alpha_t, u -> Noisy
+    streams: int = 1                  # uniforms per position that `forward` reads
     alpha: Callable = linear          # schedule of the forward process; a module (`Rates`) is trained too
     times: Callable = uniform_times   # u, alpha, real -> times
     weight: Callable|None = None      # alpha, t, real -> (B,1) or (B,L); None is 1
     token_weight: Tensor|None = None  # (V,) or None
-    per: Callable|None = None         # masked -> (B,L), what to divide by; None is all that is hidden
+    per: Callable|None = None         # asked -> (B,L), what to divide by; None is all that is asked
     tau: Callable|None = None         # progress -> temperature of straight-through masking; None: ids
     lr: float = 3e-4
     warmup: int = 1000                # steps of linear rise of the learning rate
@@ -74,9 +76,9 @@ def published_v2(
                   tau=lambda progress: 1 - .9*progress)._replace(**changes)
 
 # %% ../nbs/12_train.ipynb #361a41a6
-def _logits(denoise, x, t, ok, masked):
-    # logits of the rows in which something is hidden (of one row at least), zeros elsewhere
-    rows = masked.any(1).nonzero()[:, 0] if masked.any() else masked[:1].any(1).long()
+def _logits(denoise, x, t, ok, asked):
+    # logits of the rows about which something is asked (of one row at least), zeros elsewhere
+    rows = asked.any(1).nonzero()[:, 0] if asked.any() else asked[:1].any(1).long()
     some = denoise(x[rows], t[rows], ok[rows]).logits
     return some.new_zeros(len(x), *some.shape[1:]).index_copy(0, rows, some)
 
@@ -86,19 +88,19 @@ def row_losses(
     space:TokenSpace,
     x0:Tensor, # (B,L) clean ids
     recipe:Recipe,
-    u_t:Tensor, u:Tensor, # (B,) and (B,L) uniforms
+    u_t:Tensor, u:Tensor, # (B,) and (B,L) or (B,L,streams) uniforms
     progress:float=0., # share of the training done
 )->Tensor: # (B,) loss of each row
     "The training loss of each row"
     ok = real(space, x0)
     t = recipe.times(u_t, recipe.alpha, ok)
     alpha_t = recipe.alpha(t, ok)
-    noisy = mask_forward(space, x0, alpha_t, u)
-    x, masked = noisy
+    noisy = recipe.forward(space, x0, alpha_t, u)
+    x, asked, target = noisy
     if recipe.tau is not None: x = straight_through(space, x0, noisy, alpha_t, u, recipe.tau(progress))
     w = 1. if recipe.weight is None else recipe.weight(recipe.alpha, t.clamp(min=1e-5), ok)
-    per = None if recipe.per is None else recipe.per(masked)
-    return masked_loss(_logits(denoise, x, t, ok, masked), x0, masked, w, recipe.token_weight, per)
+    per = None if recipe.per is None else recipe.per(asked)
+    return masked_loss(_logits(denoise, x, t, ok, asked), target, asked, w, recipe.token_weight, per)
 
 # %% ../nbs/12_train.ipynb #107a6b7a
 def _guess(denoise, space, x0, x_t, masked, t, batch):
@@ -122,7 +124,7 @@ def probe(
     out = {}
     for t in ts:
         u = torch.rand(x0.shape, generator=_rng(seed, int(t*1000))).to(x0.device)
-        x_t, masked = mask_forward(space, x0, alpha(t, real(space, x0)), u)
+        x_t, masked, _ = mask_forward(space, x0, alpha(t, real(space, x0)), u)
         ce, hit = _guess(denoise, space, x0, x_t, masked, t, batch)
         for name, g in groups.items():
             n = masked[:, g].sum().clamp(min=1)
@@ -223,9 +225,11 @@ def draw(self:_Run, x0, k):
     n, i, dev = self.acc.num_processes, self.acc.process_index, self.acc.device
     torch.manual_seed(_rng(self.seed, 1, k, i).initial_seed())   # dropout of this step
     rows = batch_rows(len(x0), self.recipe.batch, k, self.seed)
-    noise = torch.rand(len(rows), x0.shape[1] + 1, generator=_rng(self.seed, 2, k))
+    each = x0.shape[1], self.recipe.streams
+    noise = torch.rand(len(rows), each[0]*each[1] + 1, generator=_rng(self.seed, 2, k))
     stratified = (torch.arange(len(rows)) + noise[:, -1])/len(rows)  # one uniform per row, evenly spread
-    return (z[i::n].to(dev) for z in (x0[rows].long(), noise[:, :-1], stratified))
+    u = noise[:, :-1].unflatten(1, each).squeeze(-1)
+    return (z[i::n].to(dev) for z in (x0[rows].long(), u, stratified))
 
 # %% ../nbs/12_train.ipynb #6871318c
 @patch
