@@ -17,14 +17,22 @@ from .denoiser import Denoiser, trimmed
 from .sampler import SIZE, Noise, Policy, Process, StepState, categorical, confidence, nucleus, sample
 from .remdm import (balanced, by_chance, by_confidence_n, cap, decayed, fresh, of_schedule, own,
                           post_hoc, remdm, rescale, wanted)
-from .ranked import by_budget, llada_budget, on_schedule, reveal_top
+from .ranked import (above, blended, by_budget, compete, llada_budget, on_schedule, partly_random,
+                           reveal_top)
 from .fast import Tally, answer_where, once, remembered, tabled
+
+# %% ../nbs/24_methods.ipynb #c2a0f9d4
+def _pick(what, name, table):
+    if name in table: return table[name]
+    names = [str(k) for k in table]
+    close = difflib.get_close_matches(str(name), names, 3) or sorted(names)
+    raise ValueError(f"{what}={name!r} is unknown; did you mean {', '.join(close)}?")
 
 # %% ../nbs/24_methods.ipynb #9b491199
 class Choices(NamedTuple):
     "What makes a method, and what it is unless chosen; from `grid` on: remedies"
     unmask:str = 'llada'       # who is revealed first: 'llada' or 'random'
-    remask:str = 'none'        # 'none', 'cap', 'rescale' or 'confidence'
+    remask:str = 'none'        # 'none', 'cap', 'rescale', 'confidence', 'self' or 'threshold'
     eta:float = 0.             # of cap and rescale
     t_switch:float = 1.        # remask only while t < t_switch
     top_p:float|None = .9      # nucleus; None leaves it to the temperature
@@ -35,25 +43,30 @@ class Choices(NamedTuple):
     trust:str = 'logits'       # or 'psi': what 'confidence' in its published form goes by
     decay:float = 0.           # the budget shrinks as t^decay
     protect:bool = False       # what was just revealed is not remasked in the same step
-
-def _pick(what, name, table):
-    if name in table: return table[name]
-    names = [str(k) for k in table]
-    close = difflib.get_close_matches(str(name), names, 3) or sorted(names)
-    raise ValueError(f"{what}={name!r} is unknown; did you mean {', '.join(close)}?")
+    strength:float = 0.        # randomness_strength of 'self' and 'threshold'
+    chance:str = 'sum'         # or 'share': how that is read
 
 # %% ../nbs/24_methods.ipynb #7c9dbc3f
 def _uses(c): # choice -> (is it read?, who reads it)
-    some, asks, late = c.remask != 'none', c.remask == 'confidence', c.form == 'published'
+    ranks, asks = c.remask in ('self', 'threshold'), c.remask == 'confidence'
+    some, late = c.remask != 'none' and not ranks, c.form == 'published'
     return dict(
         eta=(some and not asks, "only remask='cap' and 'rescale' read it"),
-        t_switch=(some, "nothing is remasked"), sigma_of=(some, "nothing is remasked"),
-        decay=(some, "nothing is remasked"), temperature=(c.top_p is None, "top_p takes its place"),
+        unmask=(c.remask != 'threshold', "it goes by confidence"),
+        t_switch=(some, "nothing is remasked by sigma"), sigma_of=(some, "nothing is remasked by sigma"),
+        decay=(some, "nothing is remasked by sigma"), temperature=(c.top_p is None, "top_p takes its place"),
         trust=(asks and late, "only form='published' of 'confidence' reads it; psi is trusted elsewhere"),
         protect=(some and late, "only remasking in form='published' can hit what was just revealed"),
-        form=(c.form != 'balanced' or c.unmask == 'random', "it reveals in no order: unmask='random'"))
+        form=(c.form != 'balanced' or c.unmask == 'random', "it reveals in no order: unmask='random'"),
+        strength=(ranks and c.unmask == 'llada', "only 'self' and 'threshold' by confidence mix in chance"),
+        chance=(c.remask == 'self' and c.strength > 0, "only 'self' with a randomness_strength reads it"))
+
+# %% ../nbs/24_methods.ipynb #61d0e7b9
+_FORMS = dict(self='law', threshold='published') # the only form of some
 
 def _check(c):
+    if c.form != (only := _FORMS.get(c.remask, c.form)):
+        raise ValueError(f"form={c.form!r} means nothing here: remask={c.remask!r} has form={only!r} only")
     for k, (read, why) in _uses(c).items():
         v = getattr(c, k)
         if not read and v != Choices._field_defaults[k]:
@@ -71,6 +84,10 @@ def _strategy(c):
     rules = dict(cap=lambda: cap(c.eta), rescale=lambda: rescale(c.eta), confidence=lambda: by_confidence_n)
     return _pick('remask', c.remask, rules)()
 
+def _mixed(c, score): # with so much chance
+    how = _pick('chance', c.chance, dict(sum=blended, share=partly_random))
+    return how(score, c.strength) if c.strength else score
+
 def _budget(c):
     return decayed(_pick('sigma_of', c.sigma_of, dict(own=own, linear=of_schedule(linear))), c.decay)
 
@@ -78,6 +95,7 @@ def _budget(c):
 def _published(c):
     pick = _pick('unmask', c.unmask, dict(llada=by_budget, random=by_chance))
     trust = _pick('trust', c.trust, dict(logits=confidence, psi=fresh))
+    if c.remask == 'threshold': return above(_mixed(c, confidence)), 'published'
     if c.remask != 'none':
         return post_hoc(pick, _strategy(c), c.t_switch, _budget(c), trust, c.protect), 'published'
     return (llada_budget(), 'published') if pick is by_budget else (Policy(), 'rate')
@@ -85,6 +103,7 @@ def _published(c):
 def _lawful(c):
     order = _pick('unmask', c.unmask, dict(llada=confidence, random=lambda st: st.u))
     if c.remask == 'none': return Policy(reveal=reveal_top(order)), 'ranked'
+    if c.remask == 'self': return compete(_mixed(c, order)), 'ranked'
     same = c.remask != 'confidence' and c.t_switch == 1 # the same rule everywhere and always
     if c.unmask == 'random' and same: return remdm(_strategy(c), _budget(c)), 'rate'
     return on_schedule(order, _strategy(c), c.t_switch, _budget(c)), 'ranked'
@@ -99,11 +118,13 @@ def method_name(c:Choices)->str:
     one = lambda v: str(float(v))
     heat = f'temp{one(c.temperature)}' if c.temperature else 'argmax'
     draw = heat if c.top_p is None else f'topp{one(c.top_p)}'
-    special = {'none': 'no_remask', 'confidence': f'remdm_confidence_tsw{one(c.t_switch)}'}
+    special = {'none': 'no_remask', 'confidence': f'remdm_confidence_tsw{one(c.t_switch)}',
+               'self': 'self', 'threshold': 'threshold'}
     how = special.get(c.remask, f'remdm_{c.remask}_eta{one(c.eta)}')
     late = f'_tsw{one(c.t_switch)}' if c.remask in ('cap', 'rescale') and c.t_switch != 1 else ''
     words = dict(form=c.form, grid=f'grid_{c.grid}', sigma_of=f'sigma_{c.sigma_of}', trust=c.trust,
-                 decay=f'decay{one(c.decay)}', protect='protect')
+                 decay=f'decay{one(c.decay)}', protect='protect',
+                 strength=f'rs{one(c.strength)}', chance=c.chance)
     remedies = [w for k, w in words.items() if getattr(c, k) != Choices._field_defaults[k]]
     return '_'.join([c.unmask, draw, how + late, *remedies])
 
@@ -135,8 +156,8 @@ def make_method(
     "Make a method from its choices; raise ValueError for one that does not exist"
     for k in choices: _pick('choice', k, Choices._field_defaults)
     c = Choices(*first, **choices)
-    policy, law = _pick('form', c.form, dict(published=_published, law=_lawful, balanced=_balanced))(c)
     _check(c)
+    policy, law = _pick('form', c.form, dict(published=_published, law=_lawful, balanced=_balanced))(c)
     return Method(policy, _draw(c), law, method_name(c), c, _times(c))
 
 # %% ../nbs/24_methods.ipynb #3ecd3467
@@ -164,10 +185,15 @@ def _remedy_rows():
     rows += [remask | dict(form='law', grid='visible'), remask | dict(form='law', sigma_of='linear')]
     return rows + [dict(unmask='random', remask='cap', eta=.2, form='law', sigma_of='linear', decay=1.)]
 
+def _ranked_rows():
+    mine, some = dict(remask='self', form='law'), dict(strength=.4)
+    return [mine, mine | some, mine | some | dict(chance='share'), mine | dict(unmask='random'),
+            dict(remask='threshold')]
+
 def _named(rows): return {method_id(m.name): m for m in (make_method(**r) for r in rows)}
 
 PUBLISHED = tuple(_named(_published_rows()))
-METHODS = _named(_published_rows() + _lawful_rows() + _remedy_rows())
+METHODS = _named(_published_rows() + _lawful_rows() + _remedy_rows() + _ranked_rows())
 
 def get_method(name:str)->Method:
     "Find a method by its id or published name; raise ValueError naming the nearest ones"

@@ -15,7 +15,8 @@ EXEMPT = {'llada_argmax_no_remask', 'llada_topp09_no_remask',
           *(f'{u}_topp09_remdm_confidence_tsw{t}' for u in ('llada', 'random') for t in ('03', '05', '07', '10')),
           'llada_topp08_no_remask', 'llada_topp095_no_remask', 'llada_topp09_no_remask_grid_visible',
           'llada_topp08_remdm_confidence_tsw10', 'llada_topp095_remdm_confidence_tsw10',
-          *(f'{CONFIDENCE}_{remedy}' for remedy in ('grid_visible', 'sigma_linear', 'psi', 'decay20', 'protect'))}
+          *(f'{CONFIDENCE}_{remedy}' for remedy in ('grid_visible', 'sigma_linear', 'psi', 'decay20', 'protect')),
+          'llada_topp09_threshold'}
 
 
 def test_only_published_methods_are_exempt():

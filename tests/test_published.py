@@ -119,9 +119,10 @@ def test_same_decisions_with_an_alpha_for_every_position(name):
     for st in seen: assert (st.sigma_max[~st.ours] == 0).all() and st.sigma_max.shape == (4, L)
 
 
-STARTS = dict(unmask=('llada', 'random'), remask=('none', 'cap', 'rescale', 'confidence'), eta=(0., .2, 1.), t_switch=(.5, 1.),
+STARTS = dict(unmask=('llada', 'random'), remask=('none', 'cap', 'rescale', 'confidence', 'self', 'threshold'), eta=(0., .2, 1.), t_switch=(.5, 1.),
               top_p=(None, .9, .95), temperature=(0., .7), form=('published', 'law', 'balanced'), grid=('uniform', 'visible'),
-              sigma_of=('own', 'linear'), trust=('logits', 'psi'), decay=(0., 2.), protect=(False, True))
+              sigma_of=('own', 'linear'), trust=('logits', 'psi'), decay=(0., 2.), protect=(False, True),
+              strength=(0., .4), chance=('sum', 'share'))
 
 
 def possible():
@@ -139,7 +140,9 @@ def test_every_set_of_choices_has_a_name_of_its_own():
 
 @pytest.mark.parametrize('bad,words', [
     (dict(unmask='lada'), 'llada'), (dict(sigma_off='linear'), "choice='sigma_off' is unknown; did you mean sigma_of"),
-    (dict(remask='cap', eta=-1.), 'eta=-1'), (dict(remask='cap', grid='visable'), 'visible'), (dict(decay=1.), 'nothing is remasked'),
+    (dict(remask='cap', eta=-1.), 'eta=-1'), (dict(remask='cap', grid='visable'), 'visible'), (dict(decay=1.), 'nothing is remasked by sigma'), (dict(remask='self'), "form='law' only"),
+    (dict(remask='self', form='law', chance='share'), 'randomness_strength'), (dict(remask='threshold', unmask='random'), 'confidence'),
+    (dict(remask='self', form='law', strength=2.), 'randomness_strength=2.0'),
     (dict(remask='cap', decay=-1.), 'decay=-1'), (dict(remask='cap', decay=float('nan')), 'decay=nan'),
     (dict(remask='cap', t_switch=1.5), 't_switch=1.5'), (dict(remask='cap', t_switch=1.5, form='law'), 't_switch=1.5'),
     (dict(remask='cap', form='law', protect=True), 'protect=True'), (dict(remask='confidence', protect='no'), "protect='no'"),
