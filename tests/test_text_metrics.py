@@ -11,7 +11,11 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
 
 from remask import text_metrics as tm
-from remask.denoiser import Denoised
+from remask.denoiser import Denoised, save_net, save_tensors
+from remask.forward import shifted
+from remask.text_metrics import Judge, judged_by, load_judge
+from remask.tokens import TokenSpace
+from remask.train import Recipe, fit
 from remask.worlds import Chain, markov
 
 
@@ -403,3 +407,32 @@ def test_a_score_that_is_nan_where_it_does_not_count_is_no_matter():
     score, among = np.array([[1., 2, np.nan]]), np.array([[True, True, False]])
     assert tm.roc_auc(score, np.array([[1, 0, 0]]), among) == 1
     assert tm.precision_at(score, np.array([[1, 0, 0]]), 1, among).tolist() == [1]
+
+
+# ---- a judge
+
+def test_a_judge_reads_from_the_left_only():
+    space = TokenSpace(5, 6, (torch.arange(7) < 5).expand(9, -1))
+    judge, x = Judge(space.legal, d=16), torch.randint(5, (3, 9))
+    other = x.clone(); other[:, 6:] = (other[:, 6:] + 1) % 5
+    a, b = (judge(shifted(space, r, None, None).x_t, 0., None).logits for r in (x, other))
+    assert a[:, :7].equal(b[:, :7]) and not a[:, 7:].equal(b[:, 7:])
+    padded = torch.where(torch.arange(9) < 6, x, space.pad)       # what does not exist has no likelihood
+    want = torch.stack([a.double().log_softmax(-1)[:, i].gather(-1, x[:, i:i+1])[:, 0] for i in range(6)]).sum(0)
+    torch.testing.assert_close(judged_by(judge, space, batch=2)(padded), want)
+
+
+def test_a_judge_is_trained_like_any_network_and_finds_the_law(tmp_path):
+    world = markov(3, 12, .3, 5)
+    space, g = world.space, torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    got = fit(Judge(space.legal, d=24), space, world.sample_exact(4000, g), Recipe(forward=shifted, lr=1e-2, warmup=5, ema=.9, batch=64),
+              120, tmp_path/'run').net
+    save_net(tmp_path/'judge.safetensors', got, of='a test')
+    judge, origin = load_judge(tmp_path/'judge.safetensors', 12)
+    held = world.sample_exact(3000, g)
+    truth, word = world.log_prob(held), judged_by(judge, space)(held)
+    assert origin == dict(of='a test') and 0 <= (truth - word).mean().item()/12 < .03   # a divergence is never negative
+    with pytest.raises(ValueError, match='rows of 12 positions'): load_judge(tmp_path/'judge.safetensors', 13)
+    with pytest.raises(ValueError, match='holds no Judge'):
+        save_tensors(tmp_path/'x.safetensors', dict(a=torch.ones(1)), {}); load_judge(tmp_path/'x.safetensors')
