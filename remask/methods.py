@@ -228,18 +228,18 @@ def _cheap(net, space, m, tally):
 def generate(
     net:Denoiser,
     alpha:Callable, # the schedule the network was trained with, fixed or learned
-    space:TokenSpace,
-    m:Method,
+    space:TokenSpace, m:Method,
     x:Tensor, # (N,L) ids, MASK where the sampler is to write
     ts:Tensor, # (T+1,) times from 1 to 0
-    seed:int=0,
+    seed:int=0, first:int=0, # number of the first row: parts of a run can be made apart
     batch:int=256,
     progress:Callable=lambda rows: None, # told how many rows are finished
     **loop, # of `sample`: check (off unless asked for), callback
 )->Generated:
-    "Sample every row of x by a method; a row's sample depends on (seed, its number) only"
+    "Sample every row of x by a method; a sample depends on (seed, its number) only"
     out, nfe, began, alpha = [], [], time.process_time(), tabled(alpha)
-    for part, ids in zip(x.split(batch), torch.arange(len(x), device=x.device).split(batch)):
+    number = first + torch.arange(len(x), device=x.device)
+    for part, ids in zip(x.split(batch), number.split(batch)):
         tally = Tally()
         proc = Process(_cheap(net, space, m, tally), alpha, space)
         out.append(sample(proc, part, ts, m.policy, m.draw, Noise(seed, ids), **dict(check=False) | loop))
