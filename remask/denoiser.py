@@ -24,9 +24,11 @@ class Denoised(NamedTuple):
     heads: dict = {}            # name -> (B,L) score logits: ups, prism, ...
 
 # %% ../nbs/10_denoiser.ipynb #4571a5c7
-def _steer(d:int, k:int, timed:bool):
-    # k vectors of width d: from the conditioning when timed, else learned constants; zero at the start
-    if not timed: return nn.ParameterList([nn.Parameter(torch.zeros(k*d))])
+def _steer(d:int, k:int, timed:bool, gates=()):
+    # k vectors of width d: from the conditioning when timed, else learned constants; zero at the start,
+    # but for the gates of a network without time
+    start = torch.zeros(k, d).index_fill(0, torch.tensor(gates).long(), 1.)
+    if not timed: return nn.ParameterList([nn.Parameter(start.flatten())])
     lin = nn.Linear(d, k*d); nn.init.zeros_(lin.weight); nn.init.zeros_(lin.bias)
     return lin
 
@@ -35,37 +37,50 @@ def _vectors(steer, c, k):
     return v[:, None].chunk(k, -1)
 
 # %% ../nbs/10_denoiser.ipynb #ebcffe0c
+def _turned(q, turn):
+    # (B,H,L,d) halves of queries or keys, turned by (L,d/2) cosines and sines
+    if turn is None: return q
+    (a, b), (cos, sin) = q.chunk(2, -1), turn
+    return torch.cat([a*cos - b*sin, a*sin + b*cos], -1).to(q)
+
 class Block(nn.Module):
     "A transformer block with adaLN-Zero conditioning (Peebles & Xie 2023)"
     def __init__(self, d, heads, dropout, timed):
         super().__init__()
         self.heads, self.p = heads, dropout
-        self.norm1, self.norm2, self.steer = nn.LayerNorm(d), nn.LayerNorm(d), _steer(d, 6, timed)
+        self.norm1, self.norm2, self.steer = nn.LayerNorm(d), nn.LayerNorm(d), _steer(d, 6, timed, (2, 5))
         self.qkv, self.out = nn.Linear(d, 3*d), nn.Linear(d, d)
         self.mlp = nn.Sequential(nn.Linear(d, 4*d), nn.GELU(), nn.Linear(4*d, d))
 
-    def attend(self, h, allowed):
+    def attend(self, h, allowed, turn):
         B, L, d = h.shape
         q, k, v = self.qkv(h).view(B, L, 3, self.heads, d//self.heads).permute(2, 0, 3, 1, 4)
+        q, k = _turned(q, turn), _turned(k, turn)
         o = F.scaled_dot_product_attention(q, k, v, allowed, self.p if self.training else 0.)
         return self.out(o.transpose(1, 2).reshape(B, L, d))
 
-    def forward(self, h, c, allowed):
+    def forward(self, h, c, allowed, turn=None):
         a1, s1, g1, a2, s2, g2 = _vectors(self.steer, c, 6)
         drop = lambda z: F.dropout(z, self.p, self.training)
-        h = h + g1*drop(self.attend(torch.addcmul(a1, self.norm1(h), 1 + s1), allowed))
+        h = h + g1*drop(self.attend(torch.addcmul(a1, self.norm1(h), 1 + s1), allowed, turn))
         return h + g2*drop(self.mlp(torch.addcmul(a2, self.norm2(h), 1 + s2)))
 
-# %% ../nbs/10_denoiser.ipynb #6c28dd1a
+# %% ../nbs/10_denoiser.ipynb #d8b1f263
 def _wave(t:Tensor, size:int=256):
     # (B,) times -> (B,size) sines and cosines of t itself, t in [0,1]
     f = torch.exp(-math.log(1e4)*torch.arange(size//2, device=t.device)/(size//2))
     return torch.cat([torch.cos(t[:, None]*f), torch.sin(t[:, None]*f)], -1)
 
+def _angles(L:int, d:int):
+    # (2,L,d/2) cosines and sines by which a head of width d turns at each position (RoPE)
+    turn = torch.arange(L)[:, None]*1e4**(-torch.arange(0, d, 2)/d)
+    return torch.stack([turn.cos(), turn.sin()])
+
+# %% ../nbs/10_denoiser.ipynb #6c28dd1a
 class Denoiser(nn.Module):
     "A bidirectional transformer from ids, time and existing positions to scores of every id"
     def __init__(self,
-        places:Tensor, # (L,F) what each position is made of
+        places:Tensor, # (L,F) what each position is made of; F=0: they stand in a line, and distances count
         legal:Tensor,  # (L,V) bool, ids a clean token may take
         d:int=128, layers:int=4, heads:int=4, dropout:float=.1,
         timed:bool=True, # steer the blocks by t (the published network) or not
@@ -73,7 +88,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = dict(d=d, layers=layers, heads=heads, dropout=dropout, timed=timed)
         self.register_buffer('places', places.float()); self.register_buffer('legal', legal)
-        V = legal.shape[1]
+        V, L = legal.shape[1], len(places)
+        turn = None if places.numel() else _angles(L, d//heads)
+        self.register_buffer('turn', turn, persistent=False)
         self.ids, self.where = nn.Embedding(V, d), nn.Parameter(torch.randn(places.shape[1], d))
         self.time = nn.Sequential(nn.Linear(256, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU()) if timed else None
         self.blocks = nn.ModuleList(Block(d, heads, dropout, timed) for _ in range(layers))
@@ -91,7 +108,8 @@ class Denoiser(nn.Module):
         c = None if self.time is None else self.time(_wave(t))
         allowed = None if real.all() else real[:, None, None, :]
         h = self.embed(x) + self.places[at] @ self.where
-        for b in self.blocks: h = b(h, c, allowed)
+        turn = None if self.turn is None else self.turn[:, at]
+        for b in self.blocks: h = b(h, c, allowed, turn)
         shift, scale = _vectors(self.steer, c, 2)
         h = torch.addcmul(shift, self.norm(h), 1 + scale)
         return Denoised(self.head(h).masked_fill(~self.legal[at], -torch.inf), h)
