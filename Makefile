@@ -36,8 +36,8 @@ $(READY): requirements.lock pyproject.toml
 	{ echo "remask: the project itself could not be installed; see .venv/install.log" >&2; exit 1; }
 	@touch $@
 
-pull: $(READY) ## get the data and the trained networks from the store in this repository
-	@$(BIN)/dvc pull -q -r store data.dvc train || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
+pull: $(READY) ## get the data, the trained networks and what training taught from the store in this repository
+	@$(BIN)/dvc pull -q -r store data.dvc train effects || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
 
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
