@@ -11,7 +11,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 from .tokens import TokenSpace, real, restrict
-from .forward import Noisy, _stream, other_token
+from .forward import Noisy, _stream, mask_forward, other_token
 from .sampler import Process
 
 # %% ../nbs/19_wrong_token.ipynb #b9c76a4f
@@ -21,7 +21,7 @@ def random_tokens(
     u:Tensor, # (B,L,2) uniforms
 )->Tensor: # (B,L) ids
     "Replace each real token with probability 1 - alpha_t by another legal one, all as likely"
-    swap = (_stream(u, 0) >= alpha_t) & real(space, x0)
+    swap = mask_forward(space, x0, alpha_t, u).asked
     return torch.where(swap, other_token(space, x0, _stream(u, 1)), x0)
 
 # %% ../nbs/19_wrong_token.ipynb #004221c2
@@ -32,10 +32,9 @@ def own_errors(
     "Replace tokens by what the writer puts in their place, in one pass"
     @torch.no_grad()
     def corrupt(space, x0, alpha_t, u):
-        ok = real(space, x0)
-        hidden = (_stream(u, 0) >= alpha_t) & ok
+        x_t, hidden, _ = mask_forward(space, x0, alpha_t, u)
         t = 1 - (alpha_t*torch.ones_like(x0)).mean(1)
-        logits = restrict(space, denoise(torch.where(hidden, space.mask, x0), t, ok).logits)
+        logits = restrict(space, denoise(x_t, t, real(space, x0)).logits)
         return torch.where(hidden, draw(logits, _stream(u, 1)), x0)
     return corrupt
 
