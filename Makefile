@@ -15,7 +15,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull repro repro-all remedies gates train test smoke ui lab bench clean
+.PHONY: help env pull repro repro-all remedies gates text train train-text test smoke ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 pull: $(READY) ## get the data, the trained networks and what training taught from the store in this repository
-	@$(BIN)/dvc pull -q -r store data.dvc train effects || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
+	@$(BIN)/dvc pull -q -r store data.dvc train effects train_text train_detector || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
 
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
@@ -54,12 +54,19 @@ gates: pull ## the verdicts, at five seeds of 1,000 samples
 	@cat reports/plans-gates/recommendation.md
 	@echo "remask: the verdicts are reports/plans-gates/verdicts.md; make ui shows the methods in MLflow"
 
+text: pull ## the policies on characters: who is hidden again, and what that is worth
+	@$(BIN)/dvc repro compare_text detect rank
+	@echo "remask: the comparison is reports/text/comparison.md; make ui shows it in MLflow, remask demo text shows one live"
+
 repro-all: pull ## every domain
 	@$(BIN)/dvc repro
 	@echo "what each stage took when it was last run:" && $(BUDGET)
 
 train: $(READY) ## train the networks again
 	@$(BIN)/dvc repro --force --single-item train
+
+train-text: $(READY) ## train the networks of the texts again
+	@$(BIN)/dvc repro corpus && $(BIN)/dvc repro --force --single-item train_text train_detector
 
 test: $(READY) ## everything continuous integration runs
 	@echo "== ruff"      && $(BIN)/ruff check -q .
@@ -72,7 +79,7 @@ smoke: $(READY) ## every stage of every domain end to end with tiny sizes
 	@echo "== smoke"
 	@rm -rf $(SMOKE) && mkdir -p build && git clone -q . $(SMOKE)
 	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C $(SMOKE)
-	@cd $(SMOKE) && sed -i.bak -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' -e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' params.yaml && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro
+	@cd $(SMOKE) && sed -i.bak -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' -e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' -e 's/^texts: .*/texts: [teacher]/' -e 's/^writers: .*/writers: [writer, small_elbo, judge]/' -e 's/^policies_compared: .*/policies_compared: [random, own_errors]/' params.yaml && sed -i.bak 's/frozen: true/frozen: false/' dvc.yaml && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro
 	@rm -rf $(SMOKE)
 
 ui: $(READY) ## show the results in MLflow

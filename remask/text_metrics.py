@@ -331,7 +331,7 @@ def evaluate_text(
 # %% ../nbs/23_text_metrics.ipynb #cefab34b
 def text_floor(
     x, # (N,L) ids of fresh rows
-    ref:TextReference,
+    judge:Callable, # (n,L) ids, their `real` or None -> dict of metrics
     n:int, # rows per draw, as many as a seed has samples
     seeds=(0, 1, 2, 3, 4),
     real=None, # (N,L) bool; everything if absent
@@ -339,7 +339,7 @@ def text_floor(
     "Judge random subsets of fresh rows as if they were samples"
     if not 0 < n <= len(x): raise ValueError(f"{n} rows asked of {len(x)} fresh ones: ask for no more")
     draw = lambda v, s: torch.as_tensor(v)[np.random.default_rng(s).choice(len(x), n, replace=False)]
-    return [evaluate_text(draw(x, s), ref, real=None if real is None else draw(real, s)) for s in seeds]
+    return [judge(draw(x, s), None if real is None else draw(real, s)) for s in seeds]
 
 BETTER_TEXT = {
     'quality/nll': 'floor', 'quality/js_1': 'less', 'quality/js_2': 'less', 'quality/js_3': 'less',

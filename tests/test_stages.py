@@ -2,15 +2,15 @@
 import copy, json, pathlib, re, subprocess, sys
 import nbformat, pytest, yaml
 from remask.methods import METHODS, PUBLISHED, Choices, make_method, method_id
-from remask.stages import DIARY, budget, choose, declared, main, note, read_params, run_notebook, run_stage, stage_params
+from remask.stages import DIARY, budget, choose, declared, main, note, read_params, run_notebook, run_stage, stage_params, SECTIONS
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = read_params(ROOT/'params.yaml')
 DVC = yaml.safe_load((ROOT/'dvc.yaml').read_text())
 NOTEBOOK = {s: re.match(r'remask-stage (\w+)', d['cmd']).group(1) for s, d in DVC['stages'].items()}
 STAGES = sorted(set(NOTEBOOK.values()))
-ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1')
-SECTION = dict(data='data', method='methods', process='processes')
+ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='writer', policy='free')
+SECTION = SECTIONS
 
 
 def stage(name): return ROOT/'nbs'/'experiments'/f'{name}.ipynb'
@@ -102,7 +102,7 @@ def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
 
 @pytest.mark.parametrize('name', STAGES)
 def test_an_unknown_parameter_is_fatal(name):
-    with pytest.raises(ValueError, match=rf'{name}.ipynb: has no parameter sampels; it takes data, '):
+    with pytest.raises(ValueError, match=rf'{name}.ipynb: has no parameter sampels; it takes \w+, '):
         choose(stage(name), PARAMS['run'], dict(sampels=3))
 
 

@@ -342,13 +342,14 @@ def test_the_floor_judges_subsets_of_fresh_rows_and_nothing_else():
     teacher = markov(V=4, L=20, seed=0)
     fresh = teacher.sample_exact(80, torch.Generator().manual_seed(0))
     ref = tm.text_reference(teacher.sample_exact(500, torch.Generator().manual_seed(1)), 4, teacher.log_prob)
-    runs = tm.text_floor(fresh, ref, 80, (0, 1))
+    judge = lambda x, real: tm.evaluate_text(x, ref, real=real)
+    runs = tm.text_floor(fresh, judge, 80, (0, 1))
     for k, v in tm.evaluate_text(fresh, ref).items():
         assert all(math.isclose(r[k], v, rel_tol=1e-9) for r in runs)   # all of them, in another order
-    a, b = tm.text_floor(fresh, ref, 40, (0, 1))
+    a, b = tm.text_floor(fresh, judge, 40, (0, 1))
     assert a != b and set(a) == set(b) == set(tm.BETTER_TEXT) | {'quality/nll_se'}
     real = torch.arange(20) < torch.arange(80)[:, None] % 20 + 1
-    part = tm.text_floor(fresh, ref, 80, (0,), real)[0]
+    part = tm.text_floor(fresh, judge, 80, (0,), real)[0]
     assert math.isclose(part['variety/entropy'], tm.entropy(fresh, real))
 
 
@@ -392,7 +393,7 @@ BAD = {
     'direction': (lambda: tm.stability([[1, 2], [2, 1]], [1, 2], 'low'), "better='low' must be"),
     'other seeds': (lambda: tm.at_equal_entropy((score22, score22), (score22[:, :1],)*2), 'over the same seeds'),
     'flat': (lambda: tm.at_equal_entropy((score22[0],)*2, (score22[0],)*2), 'over the same seeds'),
-    'too many rows': (lambda: tm.text_floor(x22, tm.TextReference(2), 3), '3 rows asked of 2'),
+    'too many rows': (lambda: tm.text_floor(x22, lambda x, real: {}, 3), '3 rows asked of 2'),
 }
 
 
