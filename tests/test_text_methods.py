@@ -1,0 +1,129 @@
+"""Methods for text: every score with every reading keeps the law of ranked methods, and the demo shows what they do."""
+import re
+import pytest, torch
+
+from remask import cli
+from remask.denoiser import Denoiser, save_net
+from remask.fast import Tally
+from remask.methods import READINGS, SCORES, generate, open_desk, text_method
+from remask.schedules import linear, uniform_grid
+from remask.text import Vocabulary, infill
+from remask.tokens import hide
+
+VOCAB, L, B = Vocabulary.of('abc d\n'), 12, 5
+NETWORKS = 'all_positions', 'corrupted_only', 'own_errors'
+
+
+def network(legal, seed):
+    torch.manual_seed(seed)
+    net = Denoiser(torch.zeros(L, 0), legal, 16, 1, 2, 0., False)
+    for p in net.parameters(): torch.nn.init.normal_(p, 0, .4)      # untrained, but with opinions
+    return net
+
+
+@pytest.fixture(scope='module')
+def desk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('here')/'build'/'networks'/'abc'
+    about = dict(chars=VOCAB.chars, L=L, revision='abc')
+    save_net(folder/'writer.safetensors', network(VOCAB.space(L).legal, 0), **about)
+    for k, n in enumerate(NETWORKS): save_net(folder/f'{n}.safetensors', network(VOCAB.verdicts(L).legal, k + 1), **about)
+    return open_desk(folder)
+
+
+def write(desk, steps=6, x=None, seed=0, callback=lambda *a: None, **choices):
+    reads = Tally()
+    m = text_method(desk, reads, **choices)
+    x = hide(VOCAB.space(L), torch.ones(B, L, dtype=torch.bool)) if x is None else x
+    got = generate(desk.network('writer'), linear, VOCAB.space(L), m, x, uniform_grid(steps), seed, callback=callback, check=True)
+    return got, reads
+
+
+@pytest.mark.parametrize('reading', READINGS)
+@pytest.mark.parametrize('score', SCORES)
+def test_every_score_and_reading_keeps_the_schedule_and_writes_characters(desk, score, reading):
+    def check(st, x, keep): assert torch.equal((x != VOCAB.mask).sum(1, keepdim=True).double(), st.n_visible)
+    got, reads = write(desk, score=score, reading=reading, strength=.4, callback=check)
+    assert (got.x < VOCAB.mask).all()
+    extra = score in ('look', 'consensus', *NETWORKS)
+    assert torch.equal(reads.rows, torch.full((B,), 6)) if extra else reads.rows is None
+
+
+@pytest.mark.parametrize('score', SCORES)
+def test_randomness_strength_goes_from_the_score_to_chance(desk, score):
+    ids = lambda **kw: write(desk, **kw)[0].x
+    chance, pure = ids(score='chance'), ids(score=score)
+    for reading in 'sum', 'share':
+        assert torch.equal(ids(score=score, reading=reading, strength=1.), chance)
+        assert torch.equal(ids(score=score, reading=reading, strength=0.), pure)
+    if score != 'chance': assert not torch.equal(pure, chance)
+
+
+def test_never_reveals_once_and_a_complete_row_under_a_threshold_stops_changing(desk):
+    lost = []
+    write(desk, remask='never', callback=lambda st, x, keep: lost.append((st.decoded & (x != st.draft)).sum().item()))
+    assert lost == [0]*6
+    done = []
+    def stopped(st, x, keep): done.append((st.masked.any(1), (x != st.draft).any(1)))
+    write(desk, steps=40, remask='threshold', callback=stopped)
+    assert any((~open).any() for open, _ in done[:-1])                     # some row was complete before the end
+    assert not any((moved & ~open).any() for open, moved in done)          # and then nothing moved in it
+
+
+def test_what_is_given_stays(desk):
+    prompt = infill(VOCAB, 'ab░░░c░░', L)[None].repeat(B, 1)
+    got, _ = write(desk, x=prompt, score='own_errors')
+    given = prompt != VOCAB.mask
+    assert torch.equal(got.x[given], prompt[given]) and (got.x != VOCAB.mask).all()
+
+
+@pytest.mark.parametrize('choices, why', [
+    (dict(strength=1.5), 'must lie in'), (dict(strength=-.1), 'must lie in'), (dict(strength=float('nan')), 'must lie in'),
+    (dict(score='confidense'), 'did you mean confidence'), (dict(reading='some'), 'did you mean'), (dict(remask='ever'), 'did you mean never')])
+def test_what_does_not_exist_is_refused(desk, choices, why):
+    with pytest.raises(ValueError, match=why): text_method(desk, Tally(), **choices)
+
+
+def test_a_desk_names_what_is_missing_or_foreign(desk, tmp_path):
+    with pytest.raises(ValueError, match='writer.safetensors: no such file'): open_desk(tmp_path)
+    with pytest.raises(ValueError, match='critic.safetensors: no such file'): desk.network('critic')
+    other = Vocabulary.of('abz')
+    save_net(tmp_path/'writer.safetensors', network(VOCAB.space(L).legal, 0), chars=VOCAB.chars, L=L, revision='abc')
+    save_net(tmp_path/'own_errors.safetensors', network(other.verdicts(L).legal, 0), chars=other.chars, L=L, revision='abz')
+    with pytest.raises(ValueError, match="own_errors.safetensors has vocabulary .* it has 'z'"): text_method(open_desk(tmp_path), Tally(), score='own_errors')
+    save_net(tmp_path/'writer.safetensors', network(VOCAB.space(L).legal, 0))
+    with pytest.raises(ValueError, match='says nothing of its L, chars, revision'): open_desk(tmp_path)
+
+
+# ---- the live view
+
+def plain(shown): return re.sub('\x1b\\[[0-9]+[mA]', '', shown)
+
+
+def test_the_demo_shows_every_step_and_ends_with_the_text(desk, capsys, monkeypatch):
+    monkeypatch.chdir(desk.folder.parents[2])
+    cli.main(['demo', 'text', '--text', 'abc', '--prompt', 'a░░░b░', '--steps', '5', '--pause', '0', '--score', 'own_errors'])
+    *steps, _, end = plain(capsys.readouterr().out).split('\n')[:7]
+    assert len(steps) == 5 and all(s[0] == 'a' and s[4] == 'b' for s in steps)
+    assert '░' in steps[0] and '░' not in steps[4]
+    with pytest.raises(SystemExit): cli.main(['demo', 'text', '--text', 'abc', '--prompt', 'a#'])
+    assert "character '#' at position 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit): cli.main(['demo', 'text', '--text', 'abc', '--strength', '2'])
+    assert 'randomness_strength=2.0' in capsys.readouterr().err
+
+
+def test_watching_counts_what_was_revealed_and_what_was_lost(desk):
+    watch, steps = cli.Watch(VOCAB), []
+    def both(st, x, keep):
+        watch(st, x, keep); steps.append((int(st.masked[0].sum()), (x[0] != VOCAB.mask).sum().item()))
+    write(desk, score='chance', callback=both)
+    for (text, marks), (hidden, visible) in zip(watch.frames, steps):
+        assert len(text) == len(marks) == L and L - text.count('░') == visible
+        assert visible == L - hidden + marks.count(1) - marks.count(3)
+    assert any(3 in marks for _, marks in watch.frames)
+
+
+def test_a_painted_text_is_the_text():
+    text, new, lost = 'to be\nor not', [1, 0]*6, [0, 1]*6
+    shown = cli.painted(text, new, lost, width=5)
+    assert plain(shown).replace('\n', '') == text.replace('\n', '↵')
+    assert shown.count('\x1b[42m') == 6 and shown.count('\x1b[41m') == 6
