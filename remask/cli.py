@@ -13,8 +13,9 @@ import torch
 from .graphs import READERS, decode, read_graphs, write_jsonl
 from .plans import plan_tokens, plans
 from .text import Vocabulary, infill
-from .schedules import uniform_grid
-from .sampler import Noise, sample
+from .schedules import linear, uniform_grid
+from .denoiser import trimmed
+from .sampler import Noise, Process, sample
 from .fast import Tally
 from .methods import SCORES, open_desk, text_method
 
@@ -88,8 +89,9 @@ def demo(
     m = text_method(desk, Tally(), score=score, reading='sum', strength=strength)
     x = infill(desk.vocab, '░'*desk.L if prompt is None else prompt, desk.L)[None]
     watch, noise = Watch(desk.vocab, partial(_tell, pause)), Noise(seed, torch.zeros(1, dtype=torch.long))
+    proc = Process(trimmed(desk.writer(score)), linear, desk.vocab.space(desk.L))
     with torch.no_grad():
-        x = sample(desk.process(), x, uniform_grid(steps), m.policy, m.draw, noise, callback=watch)
+        x = sample(proc, x, uniform_grid(steps), m.policy, m.draw, noise, callback=watch)
     return '\n'*(len(watch.frames[-1][0])//64 + 2) + desk.vocab.decode(x)[0]
 
 # %% ../nbs/27_cli.ipynb #fb01183c

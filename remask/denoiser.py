@@ -181,11 +181,12 @@ def save_net(
 
 # %% ../nbs/10_denoiser.ipynb #63701d61
 def _load(path, kind, shape, L):
-    # rebuild a `kind` from the tensors named in `shape`; the first has one row per position
+    # rebuild a `kind` from the tensors named in `shape`, the first of which has one row per position
     tensors, meta = open_tensors(path)
     if 'config' not in meta or not set(shape) <= set(tensors):
         raise ValueError(f"{path}: holds no {kind.__name__}; name a file that `save_net` wrote of one")
-    net, have = kind(*map(tensors.get, shape), **meta['config']), len(tensors[shape[0]])
+    net = kind(*map(tensors.get, shape), **meta['config'])
+    have = len(tensors[shape[0]]) if shape else L
     if L not in (None, have):
         raise ValueError(f"{path}: was trained for rows of {have} positions, but {L} are asked "
                          "for; use the checkpoint of this data set or train one")

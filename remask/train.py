@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from .tokens import TokenSpace, real
 from .schedules import elbo_weight, linear, log_uniform_times, uniform_times
-from .forward import mask_forward, straight_through
+from .forward import Noisy, mask_forward, straight_through
 from .loss import masked_loss, nll, per_kind
 from .denoiser import Denoiser, open_tensors, save_tensors, trimmed
 
@@ -51,6 +51,7 @@ class Recipe(NamedTuple):
     weight: Callable|None = None      # alpha, t, real -> (B,1) or (B,L); None is 1
     token_weight: Tensor|None = None  # (V,) or None
     per: Callable|None = None         # asked -> (B,L), what to divide by; None is all that is asked
+    heads: Callable|None = None       # Denoised, Noisy -> (B,) loss of its heads, added to the rest
     tau: Callable|None = None         # progress -> temperature of straight-through masking; None: ids
     lr: float = 3e-4
     warmup: int = 1000                # steps of linear rise of the learning rate
@@ -76,11 +77,16 @@ def published_v2(
                   tau=lambda progress: 1 - .9*progress)._replace(**changes)
 
 # %% ../nbs/12_train.ipynb #361a41a6
-def _logits(denoise, x, t, ok, asked):
-    # logits of the rows about which something is asked (of one row at least), zeros elsewhere
+def _answers(denoise, x, t, ok, asked):
+    # the rows about which something is asked (one at least), and what the network says about them
     rows = asked.any(1).nonzero()[:, 0] if asked.any() else asked[:1].any(1).long()
-    some = denoise(x[rows], t[rows], ok[rows]).logits
-    return some.new_zeros(len(x), *some.shape[1:]).index_copy(0, rows, some)
+    return rows, denoise(x[rows], t[rows], ok[rows])
+
+def _back(some, rows, B): # values of some of B rows -> of all, zeros elsewhere
+    return some.new_zeros(B, *some.shape[1:]).index_copy(0, rows, some)
+
+def _heads(recipe, out, noisy, rows): # (B,) loss of the heads
+    return _back(recipe.heads(out, Noisy(*(z[rows] for z in noisy))), rows, len(noisy.x_t))
 
 # %% ../nbs/12_train.ipynb #7c24efc4
 def row_losses(
@@ -100,7 +106,9 @@ def row_losses(
     if recipe.tau is not None: x = straight_through(space, x0, noisy, alpha_t, u, recipe.tau(progress))
     w = 1. if recipe.weight is None else recipe.weight(recipe.alpha, t.clamp(min=1e-5), ok)
     per = None if recipe.per is None else recipe.per(asked)
-    return masked_loss(_logits(denoise, x, t, ok, asked), target, asked, w, recipe.token_weight, per)
+    rows, out = _answers(denoise, x, t, ok, asked)
+    loss = masked_loss(_back(out.logits, rows, len(x)), target, asked, w, recipe.token_weight, per)
+    return loss if recipe.heads is None else loss + _heads(recipe, out, noisy, rows)
 
 # %% ../nbs/12_train.ipynb #107a6b7a
 def _guess(denoise, space, x0, x_t, masked, t, batch):
@@ -181,7 +189,8 @@ class _Objective(nn.Module):
 
     def named(self):
         learned = self.alpha.named_parameters(prefix='alpha') if isinstance(self.alpha, nn.Module) else ()
-        return dict(self.net.named_parameters()) | dict(learned)
+        every = dict(self.net.named_parameters()) | dict(learned)
+        return {k: p for k, p in every.items() if p.requires_grad}      # what is frozen stays as it is
 
 # %% ../nbs/12_train.ipynb #dff24cec
 class Trained(NamedTuple):

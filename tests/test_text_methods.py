@@ -8,6 +8,7 @@ from remask.fast import Tally
 from remask.methods import READINGS, SCORES, generate, open_desk, text_method
 from remask.schedules import linear, uniform_grid
 from remask.text import Vocabulary, infill
+from remask.ups import ScoreHead
 from remask.tokens import hide
 
 VOCAB, L, B = Vocabulary.of('abc d\n'), 12, 5
@@ -27,6 +28,7 @@ def desk(tmp_path_factory):
     about = dict(chars=VOCAB.chars, L=L, revision='abc')
     save_net(folder/'writer.safetensors', network(VOCAB.space(L).legal, 0), **about)
     for k, n in enumerate(NETWORKS): save_net(folder/f'{n}.safetensors', network(VOCAB.verdicts(L).legal, k + 1), **about)
+    torch.manual_seed(9); save_net(folder/'critic.safetensors', ScoreHead(16, 8), **about)
     return open_desk(folder)
 
 
@@ -34,7 +36,7 @@ def write(desk, steps=6, x=None, seed=0, callback=lambda *a: None, **choices):
     reads = Tally()
     m = text_method(desk, reads, **choices)
     x = hide(VOCAB.space(L), torch.ones(B, L, dtype=torch.bool)) if x is None else x
-    got = generate(desk.network('writer'), linear, VOCAB.space(L), m, x, uniform_grid(steps), seed, callback=callback, check=True)
+    got = generate(desk.writer(choices.get('score', '')), linear, VOCAB.space(L), m, x, uniform_grid(steps), seed, callback=callback, check=True)
     return got, reads
 
 
@@ -85,7 +87,8 @@ def test_what_does_not_exist_is_refused(desk, choices, why):
 
 def test_a_desk_names_what_is_missing_or_foreign(desk, tmp_path):
     with pytest.raises(ValueError, match='writer.safetensors: no such file'): open_desk(tmp_path)
-    with pytest.raises(ValueError, match='critic.safetensors: no such file'): desk.network('critic')
+    with pytest.raises(ValueError, match='second.safetensors: no such file'): desk.network('second')
+    with pytest.raises(ValueError, match='critic.safetensors: holds no Denoiser'): desk.network('critic')
     other = Vocabulary.of('abz')
     save_net(tmp_path/'writer.safetensors', network(VOCAB.space(L).legal, 0), chars=VOCAB.chars, L=L, revision='abc')
     save_net(tmp_path/'own_errors.safetensors', network(other.verdicts(L).legal, 0), chars=other.chars, L=L, revision='abz')
