@@ -183,9 +183,10 @@ def save_net(
 def _load(path, kind, shape, L):
     # rebuild a `kind` from the tensors named in `shape`, the first of which has one row per position
     tensors, meta = open_tensors(path)
-    if 'config' not in meta or not set(shape) <= set(tensors):
-        raise ValueError(f"{path}: holds no {kind.__name__}; name a file that `save_net` wrote of one")
-    net = kind(*map(tensors.get, shape), **meta['config'])
+    try: net = kind(*(tensors[k] for k in shape), **meta['config'])
+    except (KeyError, TypeError):
+        raise ValueError(f"{path}: holds no {kind.__name__}; name a file that `save_net` wrote "
+                         "of one") from None
     have = len(tensors[shape[0]]) if shape else L
     if L not in (None, have):
         raise ValueError(f"{path}: was trained for rows of {have} positions, but {L} are asked "

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'METHODS', 'HEADS', 'SCORES', 'READINGS', 'Choices', 'method_name', 'method_id', 'Method', 'make_method',
-           'get_method', 'draw_sizes', 'Generated', 'generate', 'Desk', 'open_desk', 'text_method', 'Diary']
+           'get_method', 'draw_sizes', 'Generated', 'generate', 'Desk', 'open_desk', 'text_method', 'less_repeated',
+           'Diary']
 
 # %% ../nbs/24_methods.ipynb #28d96c7f
 import difflib, time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
-from .tokens import TokenSpace, masked
+from .tokens import TokenSpace, masked, restrict
 from .schedules import linear, uniform_grid, visible_grid
 from .denoiser import Denoiser, load_denoiser, trimmed
 from .sampler import SIZE, Noise, Policy, Process, StepState, categorical, confidence, nucleus, sample
@@ -323,6 +324,23 @@ def text_method(
     law = 'published' if remask == 'threshold' else 'ranked'
     name = '_'.join([remask, score, *[f'{reading}{strength:g}']*(reading != 'none')])
     return make_method(top_p=None, temperature=1.)._replace(policy=policy, draw=draw, law=law, name=name)
+
+# %% ../nbs/24_methods.ipynb #24ae0002
+def less_repeated(
+    denoise, # (x, t, real) -> Denoised
+    space:TokenSpace,
+    penalty:float=1.2, # 1 changes nothing
+    window:int=8, # positions to either side in which a token counts as repeated
+): # like `denoise`
+    "Make tokens that stand nearby less likely (repetition penalty, arXiv 1909.05858, on log-probabilities)"
+    if penalty < 1: raise ValueError(f"penalty={penalty}: must be at least 1; less would reward repetition")
+    def f(x, t, real):
+        out = denoise(x, t, real)
+        here = torch.nn.functional.one_hot(x, space.V).float().mT
+        near = torch.nn.functional.avg_pool1d(here, 2*window + 1, 1, window).mT*(2*window + 1) - here.mT > .5
+        logp = restrict(space, out.logits).log_softmax(-1)
+        return out._replace(logits=torch.where(near, logp*penalty, logp))
+    return f
 
 # %% ../nbs/24_methods.ipynb #1be4d8ab
 def _spread(v, among): # (B,L) -> mean and standard deviation in each row, (B,) each; 0 where there is nothing

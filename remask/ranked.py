@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['reveal_top', 'llada', 'random_order', 'remask_set', 'on_schedule', 'compete', 'second_look', 'consensus', 'shielded',
-           'by_group', 'blended', 'partly_random', 'adaptive', 'above', 'by_budget', 'llada_budget']
+           'by_group', 'blended', 'partly_random', 'adaptive', 'above', 'ratio_grid', 'by_budget', 'llada_budget']
 
 # %% ../nbs/15_ranked.ipynb #a7ef28e7
 from dataclasses import replace
@@ -139,6 +139,20 @@ def above(
     "Keep every token, old or new, that scores at least 1 - alpha_s; a complete row stays as it is"
     def keep(st): return (st.score >= 1 - st.alpha_s) | ~st.masked.any(1, keepdim=True)
     return Policy(lambda st: keep(st).double(), lambda st: (~keep(st)).double(), score)
+
+# %% ../nbs/15_ranked.ipynb #15ae0002
+def ratio_grid(
+    ratios, # share hidden after each step; never rising, the last one 0
+)->torch.Tensor: # (T+1,) float64 times from 1 to 0
+    "Turn a plan of how much is hidden after each step into a time grid for the linear schedule"
+    r = torch.tensor([1., *ratios], dtype=torch.float64)
+    if len(r) < 2 or not ((r >= 0) & (r <= 1)).all() or r[-1] != 0:
+        raise ValueError(f"ratios {[*ratios]}: give shares in [0,1], one per step, the last one 0")
+    if (up := (r[1:] > r[:-1]).nonzero()[:, 0]).numel():
+        k = int(up[0])
+        raise ValueError(f"ratio {r[k+1]:g} after step {k+1} is above the {r[k]:g} before it: "
+                         "what is hidden may not grow; sort the plan")
+    return r
 
 # %% ../nbs/15_ranked.ipynb #e894bd80
 def by_budget(st):

@@ -218,8 +218,8 @@ def checked(
     proc:Process, policy:Policy, x:Tensor, ts:Tensor, # as in `sample`
 )->tuple: # (Process, Policy) that raise ValueError naming what is wrong
     "Wrap a denoiser and a policy so that a wrong shape, NaN or impossible value is named"
-    if not (ts[0] == 1 and ts[-1] == 0 and (ts.diff() < 0).all()):
-        raise ValueError("ts: a grid of times must fall from 1 to 0")
+    if not (ts[0] == 1 and ts[-1] == 0 and (ts.diff() <= 0).all()):
+        raise ValueError("ts: a grid of times must go from 1 to 0 and never rise")
     if x.shape[1] != proc.space.L: raise ValueError(f"x has {x.shape[1]} positions, its space {proc.space.L}")
     part = lambda name, low=0, high=1: _Guard(name, getattr(policy, name), low, high)
     return (proc._replace(denoise=_guarded(proc)),

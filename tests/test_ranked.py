@@ -5,7 +5,8 @@ from remask.tokens import TokenSpace, hide, real
 from remask.schedules import linear, uniform_grid
 from remask.denoiser import Denoised
 from remask.fast import Tally, answer_where, counted, unfinished
-from remask.ranked import (above, adaptive, blended, by_group, compete, consensus, partly_random, second_look, shielded)
+from remask.ranked import (above, adaptive, blended, by_group, compete, consensus, partly_random, ratio_grid, second_look,
+                           shielded)
 from remask.sampler import CHOOSE, DRAW, Noise, Process, categorical, confidence, sample
 
 L, V, N = 14, 9, 7
@@ -147,3 +148,20 @@ def test_chance_falls_as_confidence_rises():
 def test_a_strength_outside_its_range_is_named(how, bad):
     with pytest.raises(ValueError, match='randomness_strength=.* must lie in'):
         sample(PROC, start(), uniform_grid(2), compete(how(confidence, bad)))
+
+
+@pytest.mark.parametrize('ratios', [[0], [.5, 0], [.9, .9, .2, 0], [1, .3, 0]])
+def test_a_plan_of_ratios_is_kept_step_by_step(ratios):
+    "With n positions exactly round((1 - ratio)*n) are visible after each step, whatever the score"
+    L, seen = 40, []
+    space = TokenSpace(3, 4, (torch.arange(5) < 3).repeat(L, 1))
+    flat = Process(lambda x, t, ok: Denoised(torch.zeros(*x.shape, 5)), lambda t, real: linear(t, real, eps=0.), space)
+    note = lambda st, x, keep: seen.append((x == 3).sum(1).tolist())
+    sample(flat, torch.full((3, L), 3), ratio_grid(ratios), compete(lambda st: st.u), categorical(1.), callback=note)
+    assert seen == [[round(r*L)]*3 for r in ratios]
+
+
+@pytest.mark.parametrize('ratios, why', [([], 'one per step'), ([.5], 'the last one 0'), ([1.2, 0], r'in \[0,1\]'), ([-.1, 0], r'in \[0,1\]'),
+                                         ([float('nan'), 0], r'in \[0,1\]'), ([.3, .2, .4, 0], '0.4 after step 3 is above the 0.2 before it')])
+def test_a_plan_that_cannot_be_kept_is_refused(ratios, why):
+    with pytest.raises(ValueError, match=why): ratio_grid(ratios)

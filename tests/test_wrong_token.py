@@ -7,15 +7,28 @@ from remask.ranked import compete
 from remask.sampler import Process, argmax, categorical, sample
 from remask.schedules import linear, uniform_grid
 from remask.text import Vocabulary
-from remask.tokens import hide, is_clean
+from remask.tokens import TokenSpace, hide, is_clean
 from remask.train import Recipe, row_losses
-from remask.wrong_token import merged, not_wrong, own_errors, random_tokens, wrong_token
+from remask.wrong_token import merged, near_misses, not_wrong, own_errors, random_tokens, wrong_token
 
 VOCAB, L = Vocabulary.of('abcde '), 16
 SPACE, HALF = VOCAB.space(L), torch.tensor([[.5]])
 G = torch.Generator().manual_seed(0)
 ROWS = torch.randint(6, (2000, L), generator=G); ROWS[::5, 12:] = VOCAB.pad
 U = torch.rand(2000, L, 2, generator=G)
+
+
+def test_a_near_miss_is_a_swap_of_neighbours():
+    "The same characters, none of them moved by more than one place, about as many out of place as asked; PAD stays"
+    x, ok = near_misses(SPACE, ROWS, HALF, U), ROWS != VOCAB.pad
+    assert x.sort(1).values.equal(ROWS.sort(1).values) and x[~ok].equal(ROWS[~ok])
+    full = torch.arange(L).repeat(2000, 1)                                      # every position its own id: follow the moves
+    moved = near_misses(TokenSpace(L, L + 1, (torch.arange(L + 2) < L).repeat(L, 1)), full, HALF, U) - full
+    assert moved.abs().max() == 1 and (moved.sum(1) == 0).all()
+    right = moved[:, :-1] == 1
+    assert torch.equal(moved[:, 1:] == -1, right)                               # each goes where the other came from
+    assert abs((moved != 0).double().mean() - 2*.25*.75) < .03                  # a pair is swapped if it wants and the one before does not
+    assert near_misses(SPACE, ROWS, torch.ones(1, 1), U).equal(ROWS)
 
 
 def test_mistakes_are_independent_and_never_the_original():
