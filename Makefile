@@ -79,7 +79,7 @@ smoke: $(READY) ## every stage of every domain end to end with tiny sizes
 	@echo "== smoke"
 	@rm -rf $(SMOKE) && mkdir -p build && git clone -q . $(SMOKE)
 	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C $(SMOKE)
-	@cd $(SMOKE) && sed -i.bak -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' -e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' -e 's/^texts: .*/texts: [teacher]/' -e 's/^writers: .*/writers: [writer, small_elbo, judge]/' -e 's/^policies_compared: .*/policies_compared: [random, own_errors]/' params.yaml && sed -i.bak 's/frozen: true/frozen: false/' dvc.yaml && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro
+	@cd $(SMOKE) && sed -i.bak -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' -e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' -e 's/^texts: .*/texts: [teacher]/' -e 's/^writers: .*/writers: [writer, small_elbo, judge]/' -e 's/^detectors: .*/detectors: [critic, own_errors]/' -e 's/^policies_compared: .*/policies_compared: [random, own_errors]/' params.yaml && sed -i.bak 's/frozen: true/frozen: false/' dvc.yaml && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro
 	@rm -rf $(SMOKE)
 
 ui: $(READY) ## show the results in MLflow
