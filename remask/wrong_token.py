@@ -13,6 +13,7 @@ from torch import Tensor
 from .tokens import TokenSpace, real, restrict
 from .forward import Noisy, _stream, mask_forward, other_token
 from .sampler import Process
+from .ranked import proofread
 
 # %% ../nbs/19_wrong_token.ipynb #b9c76a4f
 def random_tokens(
@@ -72,10 +73,8 @@ def not_wrong(
     "Score a token by the probability that it is not WRONG"
     if not judge.space.legal[:, wrong].any():
         raise ValueError(f"the judge may not answer WRONG (id {wrong}): give it the vocabulary's `verdicts`")
-    def score(st):
-        logits = judge.denoise(st.draft, 0., real(judge.space, st.draft)).logits
-        return 1 - restrict(judge.space, logits).double().softmax(-1)[..., wrong]
-    return score
+    p = proofread(judge)
+    return lambda st: 1 - p(st)[..., wrong]
 
 # %% ../nbs/19_wrong_token.ipynb #5bdfacf0
 def merged(
