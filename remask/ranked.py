@@ -74,6 +74,7 @@ def second_look(
     p = proofread(proc)
     return lambda st: p(st).gather(-1, st.draft[..., None])[..., 0]
 
+# %% ../nbs/15_ranked.ipynb #15ae0009
 def consensus(
     *scores, # StepState -> (B,L)
 ):
