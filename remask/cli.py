@@ -79,7 +79,7 @@ def _tell(pause, text, new, lost): # draw over what was drawn before
 
 def demo(
     text:str='python', # whose networks: build/networks/TEXT
-    score:str='confidence', strength:float=0., # what is worth keeping, and randomness_strength
+    score:str='all_positions', strength:float=0., # what is worth keeping, and randomness_strength
     prompt:str=None, # with ░ where the model is to write; None: everything
     steps:int=48, seed:int=0,
     pause:float=.1, # seconds per step
@@ -100,7 +100,7 @@ def _demo(commands):
     c.set_defaults(run=lambda what, **kw: demo(**kw))
     c.add_argument('what', choices=['text'])
     c.add_argument('--text', default='python', help="whose networks: build/networks/TEXT")
-    c.add_argument('--score', default='confidence', help=f"what is worth keeping: {', '.join(SCORES)}")
+    c.add_argument('--score', default='all_positions', help=f"what is worth keeping: {', '.join(SCORES)}")
     c.add_argument('--strength', type=float, default=0., help="randomness_strength, 0 to 1")
     c.add_argument('--prompt', help="a text with ░ where the model is to write")
     c.add_argument('--steps', type=int, default=48)
