@@ -20,7 +20,7 @@ from .sampler import SIZE, Noise, Policy, Process, StepState, categorical, confi
 from .remdm import (balanced, by_chance, by_confidence_n, cap, decayed, fresh, of_schedule, own,
                           post_hoc, remdm, rescale, wanted)
 from .ranked import (above, adaptive, blended, by_budget, by_group, compete, consensus, llada_budget,
-                           on_schedule, partly_random, reveal_top, second_look, shielded)
+                           on_schedule, partly_random, repair, reveal_top, second_look, shielded)
 from .text import Vocabulary, boundaries, line_of, word_of
 from .ups import Headed, by_head, load_head, on_decoded
 from .wrong_token import not_wrong
@@ -308,12 +308,12 @@ READINGS = dict( # of randomness_strength
     adaptive=lambda score, r: blended(score, adaptive(r)))
 
 # %% ../nbs/24_methods.ipynb #db90e429
-_RULES = dict(never=lambda s: Policy(reveal_top(s)), compete=compete, threshold=above)
+_RULES = dict(never=lambda s: Policy(reveal_top(s)), compete=compete, repair=repair, threshold=above)
 
 def text_method(
     desk:Desk,
     tally:Tally, # counts what reads the draft
-    remask:str='compete', # 'never' or 'threshold'
+    remask:str='compete', # 'never', 'repair' or 'threshold'
     score:str='confidence', reading:str='none', # of `SCORES` and `READINGS`
     strength:float=0., # randomness_strength, in [0,1]
     draw:Callable=categorical(), # (logits, u) -> ids

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['reveal_top', 'llada', 'random_order', 'remask_set', 'on_schedule', 'compete', 'proofread', 'second_look', 'consensus',
-           'shielded', 'by_group', 'blended', 'partly_random', 'adaptive', 'above', 'ratio_grid', 'by_budget',
+           'shielded', 'by_group', 'blended', 'partly_random', 'adaptive', 'above', 'repair', 'ratio_grid', 'by_budget',
            'llada_budget']
 
 # %% ../nbs/15_ranked.ipynb #a7ef28e7
@@ -146,6 +146,19 @@ def above(
     "Keep every token, old or new, that scores at least 1 - alpha_s; a complete row stays as it is"
     def keep(st): return (st.score >= 1 - st.alpha_s) | ~st.masked.any(1, keepdim=True)
     return Policy(lambda st: keep(st).double(), lambda st: (~keep(st)).double(), score)
+
+# %% ../nbs/15_ranked.ipynb #15ae0021
+def repair(
+    score=confidence, # StepState -> (B,L), higher = keep
+    share:float=.1, # of the decoded tokens, looked at again in every step
+)->Policy:
+    "Hide the worst-scored share of what is decoded, and reveal in random order, on schedule"
+    if not 0 <= share <= 1: raise ValueError(f"share={share}: must lie in [0,1]")
+    def remask(st):
+        room = st.ours.sum(1, keepdim=True) - st.n_visible
+        k = torch.minimum((share*st.decoded.sum(1, keepdim=True)).round(), room)
+        return top(-st.score, st.decoded, k).double()
+    return Policy(reveal_top(lambda st: st.u), remask, score)
 
 # %% ../nbs/15_ranked.ipynb #15ae0002
 def ratio_grid(

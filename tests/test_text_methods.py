@@ -60,6 +60,16 @@ def test_randomness_strength_goes_from_the_score_to_chance(desk, score):
     if score != 'chance': assert not torch.equal(pure, chance)
 
 
+@pytest.mark.parametrize('score', SCORES)
+def test_repair_hides_the_worst_tenth_and_keeps_the_schedule(desk, score):
+    def check(st, x, keep):
+        assert torch.equal((x != VOCAB.mask).sum(1, keepdim=True).double(), st.n_visible)
+        lost, seen = st.decoded & (x == VOCAB.mask), st.decoded.sum(1)
+        room = L - st.n_visible[:, 0]
+        assert torch.equal(lost.sum(1).double(), torch.minimum((.1*seen).round(), room)*(st.s > 0))
+    write(desk, steps=9, remask='repair', score=score, callback=check)
+
+
 def test_never_reveals_once_and_a_complete_row_under_a_threshold_stops_changing(desk):
     lost = []
     write(desk, remask='never', callback=lambda st, x, keep: lost.append((st.decoded & (x != st.draft)).sum().item()))
