@@ -79,14 +79,14 @@ def _tell(pause, text, new, lost): # draw over what was drawn before
 
 def demo(
     text:str='python', # whose networks: build/networks/TEXT
-    score:str='all_positions', strength:float=0., # what is worth keeping, and randomness_strength
+    score:str='own_errors', strength:float=0., # what is worth keeping, and randomness_strength
     prompt:str=None, # with ░ where the model is to write; None: everything
     steps:int=48, seed:int=0,
     pause:float=.1, # seconds per step
 )->str: # the text
     "Show a text forming, its mistakes hidden again and repaired"
     desk = open_desk(Path('build/networks')/text)
-    m = text_method(desk, Tally(), score=score, reading='sum', strength=strength)
+    m = text_method(desk, Tally(), 'repair', score, 'sum', strength)
     x = infill(desk.vocab, '░'*desk.L if prompt is None else prompt, desk.L)[None]
     watch, noise = Watch(desk.vocab, partial(_tell, pause)), Noise(seed, torch.zeros(1, dtype=torch.long))
     proc = Process(trimmed(desk.writer(score)), linear, desk.vocab.space(desk.L))
@@ -100,7 +100,7 @@ def _demo(commands):
     c.set_defaults(run=lambda what, **kw: demo(**kw))
     c.add_argument('what', choices=['text'])
     c.add_argument('--text', default='python', help="whose networks: build/networks/TEXT")
-    c.add_argument('--score', default='all_positions', help=f"what is worth keeping: {', '.join(SCORES)}")
+    c.add_argument('--score', default='own_errors', help=f"what is worth keeping: {', '.join(SCORES)}")
     c.add_argument('--strength', type=float, default=0., help="randomness_strength, 0 to 1")
     c.add_argument('--prompt', help="a text with ░ where the model is to write")
     c.add_argument('--steps', type=int, default=48)
