@@ -10,7 +10,7 @@ import copy
 from typing import Callable
 import torch
 from torch import Tensor
-from .tokens import TokenSpace, real, restrict
+from .tokens import TokenSpace, is_legal, real, restrict
 from .forward import Noisy, _stream, mask_forward, other_token
 from .sampler import Process
 from .ranked import proofread
@@ -47,8 +47,7 @@ def near_misses(space, x0, alpha_t, u)->Tensor: # like `random_tokens`, (B,L) id
     first[:, -1] = False                                     # the last one has no neighbour to the right
     first &= ~first.roll(1, 1)                               # and nobody takes part in two swaps
     x = torch.where(first, right(x0), torch.where(first.roll(1, 1), x0.roll(1, 1), x0))
-    legal = space.legal.to(x.device).expand(len(x), -1, -1).gather(-1, x[..., None])[..., 0]
-    return torch.where(legal & ok, x, x0)
+    return torch.where(is_legal(space, x) & ok, x, x0)
 
 # %% ../nbs/19_wrong_token.ipynb #90d0858c
 def wrong_token(
