@@ -29,7 +29,8 @@ def read_params(
 
 # %% ../nbs/28_stages.ipynb #407aa4d2
 SECTIONS = dict(method='methods', process='processes', data='data', # what a name is looked up in
-                text='corpora', network='networks', policy='policies')
+                text='corpora', network='networks', policy='policies',
+                quiz='quizzes', model='models', decoder='decoders')
 
 def stage_params(
     params:dict, # the whole of params.yaml

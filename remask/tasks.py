@@ -51,7 +51,7 @@ def _columns(a, b, n): # the steps of a sum, and what it is
     steps, carry = [], 0
     for k in range(n):
         x, y = a//10**k % 10, b//10**k % 10
-        steps.append(f'{x}+{y}+{carry}={x + y + carry}')
+        steps.append(f'{x}+{y}+{carry}={x + y + carry:02}')
         carry = (x + y + carry)//10
     return steps
 
