@@ -1,6 +1,7 @@
 """The pipeline's configuration agrees with the library, and a stage refuses what it does not know."""
 import copy, json, pathlib, re, subprocess, sys
-import nbformat, pytest, yaml
+import networkx as nx, nbformat, pytest, yaml
+from dvc.repo import Repo
 from remask.methods import METHODS, PUBLISHED, Choices, make_method, method_id
 from remask.stages import DIARY, budget, choose, declared, main, note, read_params, run_notebook, run_stage, stage_params, SECTIONS
 
@@ -247,3 +248,17 @@ def test_stages_side_by_side_do_not_mix_their_lines(tmp_path):
     assert [p.wait() for p in both] == [0, 0]
     lines = [json.loads(l) for l in path.read_text().splitlines()]
     assert len({json.dumps(l) for l in lines}) == len(lines) == 2*many
+
+
+def test_the_lanes_of_the_smoke_run_pass_every_stage_once():
+    "What the targets of a lane are made of, down to the data, is all of the pipeline, and lanes share no stage"
+    make = (ROOT/'Makefile').read_text()
+    lanes = re.search(r'^LANES := (.*)$', make, re.M).group(1).split()
+    graph = Repo(ROOT).index.graph                         # from a stage to what it is made of
+    stages = [s for s in graph if s.cmd]
+    def of(lane):
+        targets = re.search(rf'^LANE_{lane} := (.*)$', make, re.M).group(1).split()
+        ends = [s for s in stages if s.name.split('@')[0] in targets]
+        return {s.name for e in ends for s in nx.descendants(graph, e) | {e} if s.cmd}
+    passed = [name for lane in lanes for name in of(lane)]
+    assert passed and sorted(passed) == sorted(s.name for s in stages)
