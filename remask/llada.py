@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from .tokens import TokenSpace, masked, real, top
-from .schedules import uniform_grid
+from .schedules import linear, uniform_grid
 from .forward import mask_forward
 from .denoiser import Denoised
 from .loss import nll
@@ -48,7 +48,7 @@ def on_answer(
 
 def sft_alpha(t, real, eps=1e-3):
     "alpha = (1-eps)(1-t): hidden with probability (1-eps) t + eps (LLaDA, algorithm 2)"
-    return (1 - eps)*(1 - torch.as_tensor(t, dtype=torch.float64, device=real.device).reshape(-1, 1)).expand(len(real), 1)
+    return (1 - eps)*linear(t, real, 0.)
 
 # %% ../nbs/20_llada.ipynb #b7f0ca5a
 def sft(
@@ -58,9 +58,10 @@ def sft(
     **changes, # of the recipe
 )->Recipe:
     "LLaDA's fine-tuning as a recipe: the prompt stays, the answer is hidden at a uniform rate"
-    weighed = dict(weight=lambda alpha, t, real: 1/(1 - alpha(t, real)),
-                   per=lambda asked: asked.new_full((len(asked), 1), length, dtype=torch.float64))
-    return Recipe(on_answer(answer, forward), alpha=sft_alpha, **(weighed if length else {}))._replace(**changes)
+    weight = lambda alpha, t, real: 1/(1 - alpha(t, real))
+    per = lambda asked: asked.new_full((len(asked), 1), length, dtype=torch.float64)
+    weighed = {} if length is None else dict(weight=weight, per=per)
+    return Recipe(on_answer(answer, forward), alpha=sft_alpha)._replace(**weighed | changes)
 
 # %% ../nbs/20_llada.ipynb #43f1ab4a
 def answer_bce(
@@ -100,7 +101,7 @@ def by_ratios(
     "Let stand what a plan of ratios says"
     r = ratio_grid(ratios)
     def kept(m, steps):
-        if steps != len(ratios): raise ValueError(f"{len(ratios)} ratios for {steps} steps: give one for each")
+        if steps != len(ratios): raise ValueError(f"{len(ratios)} ratios for {steps} steps: give one each")
         return ((1 - r.to(m.device))*m).round().long()
     return kept
 
@@ -174,11 +175,13 @@ def columns(
     return ask
 
 # %% ../nbs/20_llada.ipynb #82d81537
-def _windows(space, x, w): # the (B,w) columns of each block; beyond L, and each another, where a row has none
+def _windows(space, x, w): # number and (B,w) columns of each block; L and beyond where there is none
     hidden, L, j = masked(space, x), x.shape[1], torch.arange(w, device=x.device)
     first, last = hidden.int().argmax(1, keepdim=True), L - 1 - hidden.flip(1).int().argmax(1, keepdim=True)
     span = torch.where(hidden.any(1, keepdim=True), last - first + 1, 0)
-    for n in range(-(-int(span.max())//w)): yield torch.where(n*w + j < span, first + n*w + j, L + j)
+    for n in range(-(-int(span.max())//w)):
+        at = torch.where(n*w + j < span, first + n*w + j, L + j)
+        if pad(hidden, (0, w)).gather(1, at).any(): yield n, at              # or all of it is given
 
 class Writing(NamedTuple):
     "How an answer is written"
@@ -187,46 +190,58 @@ class Writing(NamedTuple):
     block: int = 32             # positions of a window
     steps: int = 32             # in each window
     quota: Callable = early     # m, steps -> how many stand after each step
-    guidance: float = 0.        # classifier-free; 0 is none, 1 doubles what the prompt changes (LLaDA's cfg_scale)
+    guidance: float = 0.        # classifier-free; 0 is none, 1 doubles what the prompt changes (cfg_scale)
 
 # %% ../nbs/20_llada.ipynb #b9d29472
-class _Look:
-    # what the network says about one window of a batch
-    def __init__(self, ask, space, sheet, at, start, how, count):
-        self.ask, self.space, self.sheet, self.at, self.start = ask, space, sheet, at, start
-        self.how, self.count, self.last = how, count, None
+def _guided(ask, mask, scale, given): # given: (B,L) bool, of all rows; r: those asked about
+    def guided(x, t, ok, at, r):
+        out = ask(x, t, ok, at)
+        if not scale: return out
+        blind = ask(torch.where(given[r], mask, x), t, ok, at).logits
+        more = blind + (scale + 1)*(out.logits - blind)
+        return out._replace(logits=torch.where(blind.isfinite(), more, out.logits))
+    return guided
 
-    def guided(self, x, t, ok, at, hide):
-        out, s = self.ask(x, t, ok, at), self.how.guidance
-        if not s: return out
-        blind = self.ask(torch.where(hide, self.space.mask, x), t, ok, at).logits
-        return out._replace(logits=torch.where(blind.isfinite(), blind + (s + 1)*(out.logits - blind), out.logits))
-
-    def __call__(self, window, t, ok):
-        L, want = self.start.shape[1], masked(self.space, window).any(1)
-        for _ in range(1 + bool(self.how.guidance)): self.count(want)
-        if self.last is not None and not want.any(): return self.last
-        r = want.nonzero()[:, 0]
-        x, ours = self.sheet.scatter(1, self.at, window)[r, :L], masked(self.space, self.start[r])
-        ok = real(self.space, x)
-        share = masked(self.space, x).sum(1)/ours.sum(1)              # what is hidden of the answer: the network's t
-        out = self.guided(x, share, ok, self.at[r].clamp(max=L-1), ok & ~ours)
-        self.last = _placed(out, r, self.last, len(window))
-        return self.last
-
-# %% ../nbs/20_llada.ipynb #2aae9f32
-def _placed(out, r, last, B): # answers about the rows r, the others as they were
+def _placed(out, r, last, B): # answers about the rows r; the others as they were
     if len(r) == B: return out._replace(hidden=None)
     put = lambda new, old: (new.new_zeros(B, *new.shape[1:]) if old is None else old).index_copy(0, r, new)
     heads = {k: put(h, last and last.heads[k]) for k, h in out.heads.items()}
     return Denoised(put(out.logits, last and last.logits), None, heads)
 
+# %% ../nbs/20_llada.ipynb #2aae9f32
+class _Look:
+    # what the network says about one window of a batch
+    def __init__(self, ask, space, sheet, at, start, count, cost):
+        self.ask, self.space, self.last = ask, space, None
+        self.count = lambda rows: count(rows*cost)
+        self.sheet, self.at, self.L, self.ours = sheet, at, start.shape[1], masked(space, start).sum(1)
+
+    def __call__(self, window, t, ok):
+        want = masked(self.space, window).any(1)
+        self.count(want)
+        if self.last is not None and not want.any(): return self.last
+        r = want.nonzero()[:, 0]
+        x = self.sheet.scatter(1, self.at, window)[r, :self.L]
+        share = masked(self.space, x).sum(1)/self.ours[r]      # of the answer hidden: the network's t
+        out = self.ask(x, share, real(self.space, x), self.at[r].clamp(max=self.L-1), r)
+        self.last = _placed(out, r, self.last, len(window))
+        return self.last
+
+# %% ../nbs/20_llada.ipynb #b6eb2e00
+def _plain_noise(x): return Noise(0, torch.arange(len(x), device=x.device))
+
+def _task(space, look, window, how): # what `sample` is to do in a window: process, ids, times
+    m, legal = masked(space, window).sum(1, keepdim=True), space.legal[:1].expand(how.block, -1)
+    alpha = block_alpha(how.quota(m, how.steps))
+    return Process(look, alpha, TokenSpace(space.mask, space.pad, legal)), window, uniform_grid(how.steps)
+
 def _check(space, x, how):
-    if how.block < 1 or how.steps < 1: raise ValueError(f"block={how.block}, steps={how.steps}: both must be at least 1")
-    if how.guidance < 0: raise ValueError(f"guidance={how.guidance}: must be 0 (none) or positive")
+    if min(how.block, how.steps) < 1 or how.guidance < 0:
+        raise ValueError(f"block={how.block}, steps={how.steps}, guidance={how.guidance}: a block and its "
+                         "steps must be at least 1, guidance 0 (none) or positive")
     if not masked(space, x).any(): raise ValueError("the answer is empty: no position of the rows is MASK")
     if not space.legal.equal(space.legal[:1].expand_as(space.legal)):
-        raise ValueError("a text is written with the same ids at every position; this space has others at some")
+        raise ValueError("a text is written with the same ids everywhere; this space has others at places")
 
 # %% ../nbs/20_llada.ipynb #e85a70bc
 @torch.no_grad()
@@ -234,20 +249,18 @@ def write(
     ask:Callable, space:TokenSpace, # (x, t, real, at) -> Denoised of these columns, as `columns` makes it
     x:Tensor, # (B,L) ids, MASK where the answer goes
     how:Writing=Writing(), noise:Noise|None=None, # default: seed 0, ids 0..B-1
-    count:Callable=lambda rows: None, # told (B,) bool, which rows were asked about: `Tally().add`
+    count:Callable=lambda rows: None, # told (B,) how often each row was asked about: `Tally().add`
     **loop, # of `sample`: check; callback, which sees the window's state, the whole rows and `keep`
 )->Tensor: # (B,L) ids without MASK
     "Write the hidden part of every row block by block (LLaDA, arXiv 2502.09992; RemeDi, arXiv 2509.23653)"
     _check(space, x, how)
-    noise = Noise(0, torch.arange(len(x), device=x.device)) if noise is None else noise
-    sheet, tell = pad(x, (0, how.block), value=space.pad), loop.pop('callback', lambda st, x, keep: None)
-    legal = TokenSpace(space.mask, space.pad, space.legal[:1].expand(how.block, -1))
-    for n, at in enumerate(_windows(space, x, how.block)):
-        m = masked(space, window := sheet.gather(1, at)).sum(1, keepdim=True)
-        if not m.any(): continue                                          # all of it is given
+    noise, tell = noise or _plain_noise(x), loop.pop('callback', lambda st, x, keep: None)
+    sheet = pad(x, (0, how.block), value=space.pad)
+    ask = _guided(ask, space.mask, how.guidance, real(space, x) & ~masked(space, x))
+    for n, at in _windows(space, x, how.block):
+        window, look = sheet.gather(1, at), _Look(ask, space, sheet, at, x, count, 1 + (how.guidance > 0))
         whole = lambda w: sheet.scatter(1, at, w)
-        proc = Process(_Look(ask, space, sheet, at, x, how, count), block_alpha(how.quota(m, how.steps)), legal)
-        sheet = whole(sample(proc, window, uniform_grid(how.steps), how.policy, how.draw,
+        sheet = whole(sample(*_task(space, look, window, how), how.policy, how.draw,
                              lambda i, stream, L: noise(n*how.steps + i, stream, L),
                              callback=lambda st, w, keep: tell(st, whole(w)[:, :x.shape[1]], keep), **loop))
     return sheet[:, :x.shape[1]]
@@ -262,6 +275,14 @@ def strata(
     k, shift = (u*N).long(), torch.arange(draws, device=N.device)*N//draws
     return (k + shift) % N.clamp(min=1) + 1
 
+# %% ../nbs/20_llada.ipynb #23bb0e15
+def _hidden_logp(ask, space, x0, answer, n, at, u): # (R,) sum of log p over n hidden tokens of the answer
+    hide = top(u, answer, n)
+    x = torch.where(hide, space.mask, x0)
+    out = ask(x, hide.sum(1)/answer.sum(1), real(space, x), at)
+    return -nll(out.logits, _gather(x0, at), _gather(hide, at)).double().sum(1)
+
+# %% ../nbs/20_llada.ipynb #a0852392
 @torch.no_grad()
 def log_likelihood(
     ask:Callable, x0:Tensor, answer:Tensor, # as in `write`; (B,L) clean ids; (B,L) bool
@@ -270,7 +291,7 @@ def log_likelihood(
 )->Tensor: # (B,) float64, on average a lower bound of log p(answer | prompt)
     "Estimate how likely the answers of some rows are (LLaDA, eq. 6)"
     if not answer.any(1).all(): raise ValueError("the answer of a row is empty: there is nothing to judge")
-    noise = Noise(0, torch.arange(len(x0), device=x0.device)) if noise is None else noise
+    noise = noise or _plain_noise(x0)
     N, w = answer.sum(1, keepdim=True), int(answer.sum(1).max())
     n, at = strata(N, draws, noise(0, 0, 1)), (~answer).long().argsort(dim=1, stable=True)[:, :w]
     u = torch.stack([noise(1 + k, 0, x0.shape[1]) for k in range(draws)], 1).flatten(0, 1)
@@ -278,10 +299,3 @@ def log_likelihood(
     parts = zip(rows.split(batch), n.flatten().split(batch), u.split(batch))
     logp = torch.cat([_hidden_logp(ask, space, x0[r], answer[r], k[:, None], at[r], v) for r, k, v in parts])
     return (logp*N[rows, 0]/n.flatten()).view(len(x0), draws).mean(1)
-
-# %% ../nbs/20_llada.ipynb #23bb0e15
-def _hidden_logp(ask, space, x0, answer, n, at, u): # (R,) sum of log p over n hidden tokens of the answer
-    hide = top(u, answer, n)
-    x = torch.where(hide, space.mask, x0)
-    out = ask(x, hide.sum(1)/answer.sum(1), real(space, x), at)
-    return -nll(out.logits, _gather(x0, at), _gather(hide, at)).double().sum(1)
