@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'EOS', 'ARITHMETIC', 'SETS', 'Dice', 'Problem', 'addition', 'expression', 'countdown', 'same_as', 'held_out',
-           'problems', 'Verdict', 'verify', 'Rows', 'signs', 'as_rows', 'answers', 'prompts', 'ask', 'spared',
-           'of_answer', 'Pair', 'as_pairs', 'read_records', 'read_pairs']
+           'problems', 'Verdict', 'verify', 'Rows', 'signs', 'as_rows', 'answers', 'prompts', 'ask', 'Pair', 'as_pairs',
+           'read_records', 'read_pairs']
 
 # %% ../nbs/31_tasks.ipynb #d760fb9b
 import ast, gzip, hashlib, json, re
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 import pyarrow, pyarrow.ipc, torch
@@ -18,7 +17,6 @@ from pyarrow import parquet
 from torch import Tensor
 from .tokens import TokenSpace
 from .graphs import read_whole
-from .forward import Noisy
 from .text import Vocabulary
 
 # %% ../nbs/31_tasks.ipynb #1aa004ec
@@ -305,28 +303,6 @@ def ask(
 )->Tensor: # (N,L) ids
     "Hide the answers"
     return rows.x.index_fill(1, torch.arange(rows.P, rows.x.shape[1]), space.mask)
-
-# %% ../nbs/31_tasks.ipynb #08980eb2
-def spared(
-    forward:Callable, # like `mask_forward`
-    P:int, # positions of the prompt
-)->Callable: # like `mask_forward`
-    "Let a forward process act on the answer only"
-    def f(space, x0, alpha_t, u):
-        noisy, mine = forward(space, x0, alpha_t, u), torch.arange(x0.shape[1], device=x0.device) >= P
-        return Noisy(torch.where(mine, noisy.x_t, x0), noisy.asked & mine, noisy.target)
-    return f
-
-def of_answer(
-    heads:Callable, # Denoised, Noisy -> (B,), as `ups_loss` makes it
-    pad:int, # id of PAD, which such a loss does not count
-    P:int, # positions of the prompt
-)->Callable: # like `heads`
-    "Let a loss of heads be a mean over the answer only"
-    def f(out, noisy):
-        prompt = torch.arange(noisy.target.shape[1], device=noisy.target.device) < P
-        return heads(out, noisy._replace(target=noisy.target.masked_fill(prompt, pad)))
-    return f
 
 # %% ../nbs/31_tasks.ipynb #07fa7d11
 class Pair(NamedTuple):
