@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DRAW', 'KEEP', 'CHOOSE', 'SIZE', 'Noise', 'argmax', 'categorical', 'nucleus', 'StepState', 'never', 'ancestral',
-           'confidence', 'Policy', 'Process', 'observe', 'advance', 'sample', 'checked']
+           'confidence', 'as_is', 'Policy', 'Process', 'observe', 'advance', 'sample', 'checked']
 
 # %% ../nbs/13_sampler.ipynb #fefb45ff
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 import torch
 from fastcore.basics import patch
 from torch import Tensor
-from .tokens import TokenSpace, masked, real, restrict
+from .tokens import TokenSpace, is_legal, masked, real, restrict
 
 # %% ../nbs/13_sampler.ipynb #3e82f8c3
 def _mix(z):
@@ -78,13 +78,15 @@ class StepState:
     heads: dict     # name -> (B,L) score logits
     masked: Tensor  # (B,L) bool, hidden and ours to reveal
     decoded: Tensor # (B,L) bool, visible and ours to hide (neither: PAD, prompt, frozen)
-    alpha_t: Tensor # (B,1) or (B,L) float64
-    alpha_s: Tensor
-    t: float
-    s: float
+    alpha_t: Tensor; alpha_s: Tensor # (B,1) or (B,L) float64
+    t: float; s: float
     u: Tensor       # (B,L) float64 uniforms of the policy's own: policies are functions of the state
     score: Tensor|float = 0. # (B,L) what policy.score said: higher = keep
     sigma: Tensor|float = 0. # (B,L) what policy.remask said
+    shown: Tensor|None = None # (B,L) bool, ours and visible once the coins have fallen: for `edit`
+    look: Callable|None = None  # (x, hidden, t, k) -> StepState: ask again about x with some positions hidden
+    draw: Callable|None = None  # (logits, u) -> ids
+    noise: Callable|None = None # k >= 1 -> (B,L) float64, further uniforms
 
 # %% ../nbs/13_sampler.ipynb #91322039
 @patch(as_prop=True)
@@ -116,11 +118,17 @@ def confidence(st):
     "Score a position by the probability of its (drafted) token"
     return st.p
 
+def as_is(st):
+    "Exchange no token"
+    return st.x
+
 class Policy(NamedTuple):
     "A sampling method: who is revealed, who is remasked, and the score both may use"
     reveal: Callable = ancestral  # StepState -> (B,L) in [0,1], read on hidden positions
     remask: Callable = never      # StepState -> (B,L) in [0,1], read on decoded positions
     score:  Callable = confidence # StepState -> (B,L), higher = keep
+    edit:   Callable = as_is      # StepState after the coins -> (B,L) ids; may change shown tokens
+    name:   str = ''              # said when something is wrong
 
 # %% ../nbs/13_sampler.ipynb #4877d4e9
 class Process(NamedTuple):
@@ -137,27 +145,32 @@ def observe(
     draw:Callable, # (logits, u) -> ids
     noise:Noise, step:int,
 )->StepState:
-    "Look once: the denoiser's one pass of the step"
+    "Look once: the denoiser's one pass of the step; `look` makes further ones, with noise of their own"
     (L, dev), ok, hidden = (x.shape[1], x.device), real(proc.space, x), masked(proc.space, x)
     out = proc.denoise(x, t, ok)
     logits = restrict(proc.space, out.logits)
     draft = torch.where(ours & hidden, draw(logits, noise(step, DRAW, L)), x)
     p = logits.double().softmax(-1).gather(-1, draft[..., None])[..., 0]
     alpha_s = proc.alpha(s, ok) if s > 0 else torch.ones(len(x), 1, dtype=torch.float64, device=dev)
+    other = lambda k: lambda i, stream, L: noise(i, stream + 4*k, L)
+    look = lambda x, hidden, t, k: observe(proc, torch.where(hidden, proc.space.mask, x), psi, ours, t, s,
+                                           draw, other(k), step)
     return StepState(x, draft, logits, p, psi, out.heads, ours & hidden, ours & ~hidden,
-                     proc.alpha(t, ok), alpha_s, t, s, noise(step, CHOOSE, L))
+                     proc.alpha(t, ok), alpha_s, t, s, noise(step, CHOOSE, L),
+                     look=look, draw=draw, noise=lambda k: other(k)(step, CHOOSE, L))
 
 # %% ../nbs/13_sampler.ipynb #91fbe805
 def advance(
     st:StepState, policy:Policy, mask:int, # the id of MASK
     u:Tensor, # (B,L) the uniforms of the coins
 )->tuple: # (B,L) new ids, (B,L) their psi, (B,L) the probability of being visible
-    "Decide and flip the coins"
+    "Decide, flip the coins, and let the policy edit what is visible"
     st = replace(st, score=policy.score(st))
     st = replace(st, sigma=policy.remask(st)*(st.s > 0))          # nothing is remasked on the last step
     keep = torch.where(st.masked, policy.reveal(st), 1 - st.sigma)
     visible = ~st.ours | (u < keep)
-    return torch.where(visible, st.draft, mask), torch.where(st.masked & visible, st.p, st.psi), keep
+    x, psi = torch.where(visible, st.draft, mask), torch.where(st.masked & visible, st.p, st.psi)
+    return policy.edit(replace(st, x=x, psi=psi, shown=st.ours & visible)), psi, keep
 
 # %% ../nbs/13_sampler.ipynb #46ce28f0
 @torch.no_grad()
@@ -186,17 +199,36 @@ def _read(part, st): # where a part of a policy is read
     return {'reveal': st.masked, 'remask': st.decoded, 'score': st.ours}[part]
 
 class _Guard(NamedTuple):
-    part: str; f: Callable; low: float; high: float
+    part: str; f: Callable; low: float; high: float; name: str = ''
 
     def __call__(self, st):
-        out, where = self.f(st), f"at t={st.t:.3g}"
-        if out.shape != st.p.shape:
-            raise ValueError(f"policy.{self.part}: shape {tuple(out.shape)} {where}, "
+        out, what = self.f(st), f"{self.name}: policy.{self.part}".removeprefix(': ')
+        where = f"in the step from t={st.t:.3g} to s={st.s:.3g}"
+        if not torch.is_tensor(out) or out.shape != st.p.shape:
+            raise ValueError(f"{what}: shape {tuple(getattr(out, 'shape', ()))} {where}, "
                              f"expected {tuple(st.p.shape)}")
         bad = _read(self.part, st) & ~((out >= self.low - 1e-9) & (out <= self.high + 1e-9))
-        if bad.any(): raise ValueError(f"policy.{self.part}: value {out[bad][0].item():.4g} {where}; it must "
+        if bad.any(): raise ValueError(f"{what}: value {out[bad][0].item():.4g} {where}; it must "
                                        f"lie in [{self.low},{self.high}]")
         return out
+
+# %% ../nbs/13_sampler.ipynb #509791d6
+def _may_edit(edit, space, name=''):
+    # an edit, refusing anything but legal tokens in the place of visible ones
+    def f(st):
+        out, what = edit(st), f"{name}: policy.edit".removeprefix(': ')
+        where = f"in the step from t={st.t:.3g} to s={st.s:.3g}"
+        if not torch.is_tensor(out) or out.shape != st.x.shape:
+            raise ValueError(f"{what}: shape {tuple(getattr(out, 'shape', ()))} {where}, "
+                             f"expected {tuple(st.x.shape)}")
+        new, ok = out != st.x, (out >= 0) & (out < space.V)
+        bad = new & ~(st.shown & ok & is_legal(space, torch.where(ok, out, space.mask)))
+        if bad.any():
+            b, l = bad.nonzero()[0].tolist()
+            raise ValueError(f"{what}: id {out[b, l]} at row {b}, position {l} {where}; it may exchange "
+                             "visible tokens for legal ones and change nothing else")
+        return out
+    return f
 
 # %% ../nbs/13_sampler.ipynb #80cff85c
 def _guarded(proc):
@@ -221,6 +253,7 @@ def checked(
     if not (ts[0] == 1 and ts[-1] == 0 and (ts.diff() <= 0).all()):
         raise ValueError("ts: a grid of times must go from 1 to 0 and never rise")
     if x.shape[1] != proc.space.L: raise ValueError(f"x has {x.shape[1]} positions, its space {proc.space.L}")
-    part = lambda name, low=0, high=1: _Guard(name, getattr(policy, name), low, high)
+    part = lambda name, low=0, high=1: _Guard(name, getattr(policy, name), low, high, policy.name)
     return (proc._replace(denoise=_guarded(proc)),
-            Policy(part('reveal'), part('remask'), part('score', -torch.inf, torch.inf)))
+            Policy(part('reveal'), part('remask'), part('score', -torch.inf, torch.inf),
+                   _may_edit(policy.edit, proc.space, policy.name), policy.name))
