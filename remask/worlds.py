@@ -109,10 +109,23 @@ def law(self:Chain)->tuple: # (N,L) every row there is, and (N,) its probability
     return rows, self.log_prob(rows).exp()
 
 # %% ../nbs/05_worlds.ipynb #f34baf78
+def _by_row(
+    p:Tensor, # (S,V) laws
+    generator,
+): # (n,) which law -> (n,) ids drawn from it, by inverse CDF
+    S, V = p.shape
+    up = p.cumsum(1)
+    ladder = (up/up[:, -1:] + torch.arange(S)[:, None]).flatten()   # law s climbs from s to s + 1
+    def draw(s):
+        u = torch.rand(len(s), generator=generator, dtype=p.dtype)
+        return (torch.searchsorted(ladder, s + u, right=True) - V*s).clamp(max=V - 1)
+    return draw
+
 def _plain(chain):
     "Whether every state writes its own id"
     return torch.equal(chain.emit, torch.eye(*chain.emit.shape).to(chain.emit))
 
+# %% ../nbs/05_worlds.ipynb #a676ac45
 @patch
 def sample_exact(
     self:Chain,
@@ -120,10 +133,11 @@ def sample_exact(
     generator:torch.Generator|None=None,
 )->Tensor: # (n,L) ids
     "Draw rows from the law itself"
-    one = lambda p: torch.multinomial(p, 1, generator=generator)[:, 0]
-    x = [torch.multinomial(self.first, n, True, generator=generator)]
-    for _ in range(self.L - 1): x.append(one(self.step[x[-1]]))
-    return torch.stack(x if _plain(self) else [one(self.emit[s]) for s in x], 1)
+    begin, follow, write = (_by_row(p, generator) for p in (self.first[None], self.step, self.emit))
+    x = [begin(torch.zeros(n, dtype=torch.long))]
+    for _ in range(self.L - 1): x.append(follow(x[-1]))
+    x = torch.stack(x, 1)
+    return x if _plain(self) else write(x.flatten()).view_as(x)
 
 # %% ../nbs/05_worlds.ipynb #0268b87f
 @patch

@@ -103,8 +103,11 @@ def test_hidden_posterior_leaves_one_out_and_never_says_mask_or_pad(seed, S, V, 
 def test_states_that_write_themselves_are_the_markov_chain(seed, V, L, concentration):
     "The chain's own formulas, and its own draws, number for number"
     chain, g, h = markov(V, L, concentration, seed), *(torch.Generator().manual_seed(seed) for _ in 'gh')
-    x = [torch.multinomial(chain.first, 5, True, generator=h)]
-    for _ in range(L-1): x.append(torch.multinomial(chain.step[x[-1]], 1, generator=h)[:, 0])
+    def one(p): # (5,V) laws, by inverse CDF
+        up = p.cumsum(1)
+        return (up/up[:, -1:] <= torch.rand(5, 1, generator=h, dtype=torch.double)).sum(1)
+    x = [one(chain.first.expand(5, -1))]
+    for _ in range(L-1): x.append(one(chain.step[x[-1]]))
     assert torch.equal(chain.sample_exact(5, g), torch.stack(x, 1)) and torch.equal(g.get_state(), h.get_state())
     x = torch.randint(V, (5, L), generator=g)
     plain = chain.first.log()[x[:, 0]] + chain.step.log()[x[:, :-1], x[:, 1:]].sum(1)
