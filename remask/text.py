@@ -117,10 +117,11 @@ def space(
 def verdicts(
     self:Vocabulary,
     L:int, # characters of a row
+    kinds:int=1, # of WRONG: each has an id of its own, from `wrong` on
 )->TokenSpace:
     "Build the id space of a remasking model's answers: the character that stands there, or WRONG"
-    ids = torch.arange(self.V)
-    return TokenSpace(self.mask, self.pad, ((ids < self.mask) | (ids == self.wrong)).repeat(L, 1))
+    ids = torch.arange(self.V + kinds - 1)
+    return TokenSpace(self.mask, self.pad, ((ids < self.mask) | (ids >= self.wrong)).repeat(L, 1))
 
 # %% ../nbs/04_text.ipynb #02d67f55
 class Corpus(NamedTuple):

@@ -67,13 +67,13 @@ def wrong_token(
 # %% ../nbs/19_wrong_token.ipynb #4e38a2b5
 def not_wrong(
     judge:Process, # the remasking model, its space with WRONG as a legal answer
-    wrong:int, # id of WRONG
+    wrong:int, # id of WRONG; with several kinds of it, of the first
 ): # StepState -> (B,L)
-    "Score a token by the probability that it is not WRONG"
+    "Score a token by the probability that it is not WRONG, of whatever kind"
     if not judge.space.legal[:, wrong].any():
         raise ValueError(f"the judge may not answer WRONG (id {wrong}): give it the vocabulary's `verdicts`")
     p = proofread(judge)
-    return lambda st: 1 - p(st)[..., wrong]
+    return lambda st: 1 - p(st)[..., wrong:].sum(-1)
 
 # %% ../nbs/19_wrong_token.ipynb #5bdfacf0
 def merged(
