@@ -289,7 +289,9 @@ def _asks(net, tally, space): return Process(counted(trimmed(net), tally), linea
 
 def _detector(name): # score of a remasking model
     def score(desk, tally):
-        return not_wrong(_asks(desk.network(name), tally, desk.vocab.verdicts(desk.L)), desk.vocab.wrong)
+        net = desk.network(name)
+        answers = TokenSpace(desk.vocab.mask, desk.vocab.pad, net.legal)    # with one WRONG, or several kinds
+        return not_wrong(_asks(net, tally, answers), desk.vocab.wrong)
     return score
 
 SCORES = dict( # name -> (desk, tally) -> score
@@ -301,14 +303,16 @@ SCORES = dict( # name -> (desk, tally) -> score
     words=lambda desk, tally: by_group(confidence, lambda x: word_of(desk.vocab, x)),
     lines=lambda desk, tally: by_group(confidence, lambda x: line_of(desk.vocab, x)),
     **{name: lambda desk, tally, name=name: on_decoded(by_head(name)) for name in HEADS},
-    **{name: _detector(name) for name in ('all_positions', 'corrupted_only', 'own_errors')})
+    **{name: _detector(name) for name in ('all_positions', 'corrupted_only', 'own_errors', 'mixed')})
 SCORES['consensus'] = lambda desk, tally: consensus(confidence, SCORES['own_errors'](desk, tally))
 READINGS = dict( # of randomness_strength
     none=lambda score, r: score, sum=blended, share=partly_random,
     adaptive=lambda score, r: blended(score, adaptive(r)))
 
 # %% ../nbs/24_methods.ipynb #db90e429
-_RULES = dict(never=lambda s: Policy(reveal_top(s)), compete=compete, repair=repair, threshold=above)
+_RULES = dict( # name -> (score, share) -> policy
+    never=lambda s, share: Policy(reveal_top(s)), compete=lambda s, share: compete(s),
+    repair=repair, threshold=lambda s, share: above(s))
 
 def text_method(
     desk:Desk,
@@ -317,13 +321,15 @@ def text_method(
     score:str='confidence', reading:str='none', # of `SCORES` and `READINGS`
     strength:float=0., # randomness_strength, in [0,1]
     draw:Callable=categorical(), # (logits, u) -> ids
+    share:float=.1, # of the decoded tokens that 'repair' looks at again
 )->Method:
     "Make a method for text; raise ValueError for a word that is unknown or a strength outside [0,1]"
     if not 0 <= strength <= 1: raise ValueError(f"randomness_strength={strength}: must lie in [0,1]")
     rule, mix = _pick('remask', remask, _RULES), _pick('reading', reading, READINGS)
-    policy = rule(mix(_pick('score', score, SCORES)(desk, tally), strength))
+    policy = rule(mix(_pick('score', score, SCORES)(desk, tally), strength), share)
     law = 'published' if remask == 'threshold' else 'ranked'
-    name = '_'.join([remask, score, *[f'{reading}{strength:g}']*(reading != 'none')])
+    name = '_'.join([remask + f'{share:g}'*(remask == 'repair'), score,
+                     *[f'{reading}{strength:g}']*(reading != 'none')])
     return make_method(top_p=None, temperature=1.)._replace(policy=policy, draw=draw, law=law, name=name)
 
 # %% ../nbs/24_methods.ipynb #24ae0002

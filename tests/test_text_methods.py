@@ -12,7 +12,7 @@ from remask.ups import ScoreHead
 from remask.tokens import hide
 
 VOCAB, L, B = Vocabulary.of('abc d\n'), 12, 5
-NETWORKS = 'all_positions', 'corrupted_only', 'own_errors'
+NETWORKS = dict(all_positions=1, corrupted_only=1, own_errors=1, mixed=3)     # how many kinds of WRONG each knows
 
 
 def network(legal, seed):
@@ -27,7 +27,7 @@ def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp('here')/'build'/'networks'/'abc'
     about = dict(chars=VOCAB.chars, L=L, revision='abc')
     save_net(folder/'writer.safetensors', network(VOCAB.space(L).legal, 0), **about)
-    for k, n in enumerate(NETWORKS): save_net(folder/f'{n}.safetensors', network(VOCAB.verdicts(L).legal, k + 1), **about)
+    for k, (n, kinds) in enumerate(NETWORKS.items()): save_net(folder/f'{n}.safetensors', network(VOCAB.verdicts(L, kinds).legal, k + 1), **about)
     torch.manual_seed(9); save_net(folder/'critic.safetensors', ScoreHead(16, 8), **about)
     return open_desk(folder)
 
