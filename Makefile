@@ -15,7 +15,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull repro repro-all remedies gates text train train-text test smoke ui lab bench clean
+.PHONY: help env pull repro repro-all remedies gates text answers train train-text train-answers test smoke ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 pull: $(READY) ## get the data, the trained networks and what training taught from the store in this repository
-	@$(BIN)/dvc pull -q -r store data.dvc train effects train_text train_detector || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
+	@$(BIN)/dvc pull -q -r store data.dvc train effects train_text train_detector train_answers train_ups || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
 
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
@@ -58,6 +58,11 @@ text: pull ## the policies on characters: who is hidden again, and what that is 
 	@$(BIN)/dvc repro compare_text detect rank
 	@echo "remask: the comparison is reports/text/comparison.md; make ui shows it in MLflow, remask demo text shows one live"
 
+answers: pull ## questions and answers: who says what is hidden again, and what that is worth
+	@$(BIN)/dvc repro compare_answers
+	@cat reports/arithmetic-answers/comparison.md
+	@echo "remask: what became of planted mistakes is in reports/arithmetic-mend/mend.md; make ui shows the runs"
+
 repro-all: pull ## every domain
 	@$(BIN)/dvc repro
 	@echo "what each stage took when it was last run:" && $(BUDGET)
@@ -68,6 +73,9 @@ train: $(READY) ## train the networks again
 train-text: $(READY) ## train the networks of the texts again
 	@$(BIN)/dvc repro corpus && $(BIN)/dvc repro --force --single-item train_text train_detector
 
+train-answers: $(READY) ## train the networks that answer again
+	@$(BIN)/dvc repro tasks && $(BIN)/dvc repro --force --single-item train_answers train_ups
+
 test: $(READY) ## everything continuous integration runs
 	@echo "== ruff"      && $(BIN)/ruff check -q .
 	@echo "== notebooks" && $(BIN)/nbdev_test --n_workers 2
@@ -77,7 +85,7 @@ test: $(READY) ## everything continuous integration runs
 # A clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed. Two
 # lanes, one a core: DVC runs one stage at a time, and at this size a stage is mostly imports.
 LANE_plans := compare compare_remedies gates diagnosis effects
-LANE_others := compare_text detect rank
+LANE_others := compare_text detect rank compare_answers
 LANES := plans others
 
 smoke: $(READY) ## every stage of every domain end to end with tiny sizes
@@ -93,7 +101,8 @@ lane-%: $(READY)
 TINY := -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' \
 	-e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' \
 	-e 's/^texts: .*/texts: [teacher]/' -e 's/^writers: .*/writers: [writer, small_elbo, judge]/' \
-	-e 's/^detectors: .*/detectors: [critic, own_errors]/' -e 's/^policies_compared: .*/policies_compared: [random, own_errors]/'
+	-e 's/^detectors: .*/detectors: [critic, own_errors]/' -e 's/^policies_compared: .*/policies_compared: [random, own_errors]/' \
+	-e 's/^heads: .*/heads: [ups]/' -e 's/^decoders_compared: .*/decoders_compared: [commit, ups]/'
 
 ui: $(READY) ## show the results in MLflow
 	@test -f mlruns/mlflow.db || { echo "remask: there are no results yet; run make repro" >&2; exit 1; }
