@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['from_column', 'behind', 'on_answer', 'sft_alpha', 'sft', 'answer_bce', 'answer_loss', 'early', 'late', 'by_ratios',
            'block_alpha', 'certainty', 'lead', 'gated', 'drawn', 'columns', 'Writing', 'write', 'strata',
-           'log_likelihood']
+           'log_likelihood', 'SecondStream', 'Streamed']
 
 # %% ../nbs/20_llada.ipynb #48f13857
+import copy
 from dataclasses import replace
+from functools import partial
 from typing import Callable, NamedTuple
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from .tokens import TokenSpace, masked, real, top
 from .schedules import linear, uniform_grid
@@ -299,3 +301,51 @@ def log_likelihood(
     parts = zip(rows.split(batch), n.flatten().split(batch), u.split(batch))
     logp = torch.cat([_hidden_logp(ask, space, x0[r], answer[r], k[:, None], at[r], v) for r, k, v in parts])
     return (logp*N[rows, 0]/n.flatten()).view(len(x0), draws).mean(1)
+
+# %% ../nbs/20_llada.ipynb #5907992c
+class SecondStream(nn.Module):
+    "Blocks beside a network that score positions (RemeDi, dual stream, arXiv 2509.23653)"
+    def __init__(self,
+        layers, # of the network: modules from (B,L,D), ... to (B,L,D)
+        after, # numbers of the layers behind which a block reads
+        d:int, # D
+    ):
+        super().__init__()
+        self.config, self.u = dict(after=list(after), d=d), None
+        self.blocks = nn.ModuleList(copy.deepcopy(layers[i]).requires_grad_(True) for i in after)
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in after)
+        self.back = nn.ModuleList(nn.Linear(d, d) for _ in after)
+        self.top = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 1))
+        for m in self.back: nn.init.zeros_(m.weight); nn.init.zeros_(m.bias)
+        nn.init.trunc_normal_(self.top[1].weight, std=.02); nn.init.zeros_(self.top[1].bias)
+        self.hooks = [layers[i].register_forward_hook(partial(self._beside, j), with_kwargs=True)
+                      for j, i in enumerate(after)]
+
+    def _beside(self, j, layer, args, kwargs, out):
+        h = out[0] if isinstance(out, tuple) else out
+        u = self.blocks[j](h.detach() + (self.u if j else 0), *args[1:], **kwargs)
+        self.u = u[0] if isinstance(u, tuple) else u
+        h = h + self.back[j](self.norms[j](self.u.float())).to(h)
+        return (h, *out[1:]) if isinstance(out, tuple) else h
+
+    def forward(self): # -> (B,L)
+        "Score the positions of the row the network has just read"
+        u, self.u = self.u, None                                             # read once, and not kept
+        return self.top(u.float())[..., 0]
+
+# %% ../nbs/20_llada.ipynb #6f601893
+class Streamed(nn.Module):
+    "A denoiser with a second stream as its head"
+    def __init__(self,
+        net, # a `Denoiser`
+        after, # numbers of the blocks behind which the stream reads
+        name:str='ups',
+    ):
+        super().__init__()
+        self.config, self.net, self.name = net.config, net, name
+        self.second = SecondStream(net.blocks, after, net.config['d'])
+
+    def forward(self, x, t, real, at=None):
+        "Score ids as the network does, and positions by the stream"
+        out = self.net(x, t, real, at)
+        return out._replace(heads=out.heads | {self.name: self.second()})

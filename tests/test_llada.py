@@ -1,0 +1,399 @@
+"""Writing answers: against a plain rewriting of the published loops, and without their faults."""
+import itertools, math
+import pytest, torch
+from torch.nn.functional import softmax
+
+from remask.denoiser import Denoised, Denoiser
+from remask.fast import Tally
+from remask.forward import Noisy, mask_forward
+from remask.llada import (SecondStream, Streamed, Writing, answer_bce, answer_loss, behind, by_ratios, certainty, columns, drawn,
+                          early, from_column, gated, late, lead, log_likelihood, on_answer, sft, sft_alpha, strata, write)
+from remask.ranked import compete, llada, reveal_top
+from remask.sampler import Noise, Policy, categorical, confidence
+from remask.tokens import TokenSpace
+from remask.train import Recipe, fit, row_losses
+from remask.ups import Headed, ScoreHead, by_head, remask_noise
+
+V, L, MASK, PAD, EOS, EOT = 13, 20, 11, 12, 9, 10
+SPACE = TokenSpace(MASK, PAD, (torch.arange(V) < 11).expand(L, -1))
+G = torch.Generator().manual_seed(5)
+EMB, OUT = torch.randn(L, V, generator=G), torch.randn(L, V, generator=G)
+
+
+def look(x, t=0., ok=None):
+    h = torch.sin(EMB[torch.arange(x.shape[1]), x].sum(1, keepdim=True) + 2*EMB[torch.arange(x.shape[1]), x])
+    return Denoised(3*torch.sin(2*h[..., None]*OUT[:x.shape[1]]), None, dict(ups=h))
+
+
+ASK = columns(look)
+
+
+def prompts(B=3, P=4, seed=0):
+    x = torch.full((B, L), MASK)
+    x[:, :P] = torch.randint(0, 9, (B, P), generator=torch.Generator().manual_seed(seed))
+    return x
+
+
+def published(x, block, steps, dynamic=None, scale=0., gate=False, no_eos=False):
+    "A plain rewriting of the published generation at temperature 0, one row after the other (dynamic: its confidence)"
+    x, rows = x.clone(), []
+    for row in x:
+        row, P = row.clone(), int((row != MASK).sum())
+        start = row.clone()
+        for n in range((L - P)//block):
+            lo, hi = P + n*block, P + (n + 1)*block
+            m, kept = hi - lo, 0
+            for i in range(steps):
+                k = m//steps + (i < m % steps)
+                kept += k
+                l = look(row[None]).logits[0].clone()
+                if scale:
+                    blind = torch.where(start != MASK, MASK, row)
+                    other = look(blind[None]).logits[0]
+                    l = other + (scale + 1)*(l - other)
+                l[:, [MASK, PAD]] = -math.inf
+                if no_eos: l[:, EOS] = -math.inf
+                best = l.argmax(-1)
+                sure = l.clone()
+                if gate: sure[:, [EOS, EOT]] = -math.inf
+                y = torch.where(row == MASK, best, row)
+                c = softmax(sure.double(), -1).gather(-1, y[:, None])[:, 0]
+                if dynamic == 'ups': c = torch.sigmoid(look(row[None]).heads['ups'][0].double())
+                places = [j for j in range(lo, hi) if dynamic or row[j] == MASK]
+                stand = sorted(places, key=lambda j: (-c[j].item(), j))[:kept if dynamic else k]
+                for j in places:
+                    if j in stand: row[j] = y[j]
+                    elif dynamic: row[j] = MASK
+        rows.append(row)
+    return torch.stack(rows)
+
+
+# ---- 1: quotas
+
+@pytest.mark.parametrize('m, steps', itertools.product([1, 5, 8, 16], [1, 3, 8, 20]))
+def test_quotas_add_up_and_the_remainder_is_where_it_belongs(m, steps):
+    for plan, first in ((early, True), (late, False)):
+        K = plan(torch.tensor([[m]]), steps)[0]
+        each = K.diff()
+        assert K[0] == 0 and K[-1] == m and len(each) == steps and each.sum() == m
+        assert sorted(each.tolist(), reverse=first) == each.tolist() and each.max() - each.min() <= 1
+    K = by_ratios(.9, .5, .2, 0)(torch.tensor([[m]]), 4)[0]
+    assert K[-1] == m and (K.diff() >= 0).all() and K[2] == round(m/2 + 1e-9) or m % 2
+
+
+def test_ratios_and_steps_must_agree():
+    with pytest.raises(ValueError, match='2 ratios for 3 steps'): by_ratios(.5, 0)(torch.tensor([[4]]), 3)
+
+
+# ---- 2, 3: the published rules, token for token
+
+@pytest.mark.parametrize('scale', [0., .5, 2.])
+@pytest.mark.parametrize('gate', [False, True])
+@pytest.mark.parametrize('block, steps', [(16, 16), (8, 3), (4, 4), (2, 5)])
+def test_commit_is_the_published_rule(block, steps, gate, scale):
+    policy = Policy(reveal_top(gated(confidence, [EOS, EOT]))) if gate else llada()
+    got = write(ASK, SPACE, prompts(), Writing(policy, block=block, steps=steps, guidance=scale))
+    assert got.equal(published(prompts(), block, steps, None, scale, gate))
+
+
+@pytest.mark.parametrize('source', ['tps_prob', 'ups'])
+@pytest.mark.parametrize('gate', [False, True])
+@pytest.mark.parametrize('block, steps', [(16, 16), (8, 3), (4, 4)])
+def test_dynamic_is_the_published_rule(block, steps, gate, source):
+    if source == 'ups' and gate: pytest.skip('the published gate does not reach a head')
+    score = by_head() if source == 'ups' else confidence
+    got = write(ASK, SPACE, prompts(), Writing(compete(gated(score, [EOS, EOT]) if gate else score), block=block, steps=steps))
+    assert got.equal(published(prompts(), block, steps, source, 0., gate))
+
+
+def test_an_end_that_is_not_legal_is_never_written():
+    bare = TokenSpace(MASK, PAD, SPACE.legal & (torch.arange(V) != EOS))
+    got = write(ASK, bare, prompts(), Writing(block=8, steps=8))
+    assert (got != EOS).all() and got.equal(published(prompts(), 8, 8, no_eos=True))
+
+
+SOURCES = dict(ups=by_head(), tps_prob=confidence, random=lambda st: st.u, entropy=certainty, margin=lead, constant=lambda st: 0*st.p)
+
+
+@pytest.mark.parametrize('plan', [early, late])
+@pytest.mark.parametrize('draw', [drawn(0.), drawn(1.)])
+@pytest.mark.parametrize('name', SOURCES)
+def test_the_number_hidden_does_not_depend_on_who_says_so(name, draw, plan):
+    curve, steps = [], 5
+    note = lambda st, x, keep: curve.append(((x == MASK) & (st.ours.sum(1) == 8)[:, None]).sum(1).tolist())
+    write(ASK, SPACE, prompts(), Writing(compete(SOURCES[name]), draw, 8, steps, plan), callback=note)
+    K = plan(torch.tensor([[8]]), steps)[0, 1:]
+    assert curve == [[int(16 - 8*n - k)]*3 for n in range(2) for k in K]
+
+
+def test_remasking_happens_and_stays_in_its_block():
+    taken, seen = 0, []
+    write(ASK, SPACE, prompts(8), Writing(compete(by_head()), drawn(1.), 8, 8), callback=lambda st, x, keep: seen.append(x))
+    for before, after in zip(seen, seen[1:]): taken += ((before != MASK) & (after == MASK)).sum().item()
+    assert taken > 0
+    done = seen[7][:, 4:12]
+    for x in seen[8:]: assert x[:, 4:12].equal(done) and x[:, :4].equal(prompts(8)[:, :4])         # 4
+
+
+# ---- 5: infilling, lengths, company
+
+def holes():
+    x = prompts(3)
+    x[0, [6, 7, 13]] = torch.tensor([1, 2, 3])
+    x[1] = torch.where(torch.arange(L) % 3 == 0, MASK, 5)
+    x[2] = torch.tensor([PAD]*5 + [1, 2] + [MASK]*4 + [3] + [MASK]*3 + [PAD]*5)
+    return x
+
+
+@pytest.mark.parametrize('policy', [llada(), compete(), compete(by_head())])
+@pytest.mark.parametrize('block, steps', [(16, 16), (4, 2), (3, 7)])
+def test_holes_are_filled_and_what_is_given_stays(policy, block, steps):
+    x = holes()
+    got = write(ASK, SPACE, x, Writing(policy, drawn(1.), block, steps))
+    assert got[x != MASK].equal(x[x != MASK]) and SPACE.legal[0][got[x == MASK]].all()
+
+
+@pytest.mark.parametrize('draw', [drawn(0.), drawn(1.), categorical(.7)])
+def test_a_row_does_not_depend_on_its_company(draw):
+    x, how, ids = holes(), Writing(compete(by_head()), draw, 4, 3), torch.tensor([7, 2, 9])
+    whole = write(ASK, SPACE, x, how, Noise(3, ids))
+    for i in range(3): assert write(ASK, SPACE, x[i:i+1], how, Noise(3, ids[i:i+1])).equal(whole[i:i+1])
+
+
+def test_padding_on_either_side_gives_the_same_answer():
+    torch.manual_seed(0)
+    net = Denoiser(torch.zeros(L, 0), SPACE.legal, 16, 1, 2, 0., False).double().eval()
+    torch.nn.init.normal_(net.head.weight)
+    a, b = torch.tensor([[PAD]*3 + [1, 2, 3] + [MASK]*8 + [PAD]*6]), torch.tensor([[1, 2, 3] + [MASK]*8 + [PAD]*9])
+    f = lambda x: write(columns(net), SPACE, x, Writing(block=4, steps=4))
+    assert f(a)[0, 3:14].equal(f(b)[0, :11])
+
+
+def test_only_what_can_change_is_asked_about():
+    "More steps than tokens cost nothing (the published loop goes on evaluating)"
+    for steps in 4, 50:
+        tally = Tally()
+        write(ASK, SPACE, prompts(), Writing(block=4, steps=steps), count=tally.add)
+        assert (tally.rows == 16).all()
+    tally, x = Tally(), prompts()
+    x[1, 6:] = 3                                                      # two holes in one row
+    write(ASK, SPACE, x, Writing(block=4, steps=4, guidance=1.), count=tally.add)
+    assert tally.rows.tolist() == [32, 4, 32]
+
+
+# ---- 6: heads
+
+def test_ties_go_to_the_first():
+    order = []
+    write(ASK, SPACE, prompts(1), Writing(compete(lambda st: 0*st.p), block=16, steps=16), callback=lambda st, x, k: order.append(x[0]))
+    for i, x in enumerate(order): assert (x[4:5 + i] != MASK).all() and (x[5 + i:] == MASK).all()
+
+
+def test_an_oracle_leads_to_the_truth():
+    gold = torch.randint(0, 9, (4, L), generator=torch.Generator().manual_seed(2))
+    def say(x, t, ok):                       # finds the truth now and then, and knows when a token is it
+        good = torch.sin(x.sum(1, keepdim=True)*.7 + torch.arange(L)) > .2
+        wrong = (gold + 1 + torch.arange(L)) % 9
+        guess = torch.where(good, gold, wrong)
+        return Denoised(5.*torch.nn.functional.one_hot(guess, V), None, dict(ups=torch.where(x == MASK, good*8.-4, (x == gold)*20.-10)))
+    x = torch.where(torch.arange(L) < 4, gold, MASK)
+    right = lambda policy, steps: (write(columns(say), SPACE, x, Writing(policy, block=16, steps=steps)) == gold)[:, 4:].double().mean().item()
+    assert right(compete(by_head()), 48) > .95 > right(llada(), 48)
+
+
+def test_a_head_that_is_missing_is_an_error():
+    bare = columns(lambda x, t, ok: look(x)._replace(heads={}))
+    with pytest.raises(ValueError, match="no head 'ups'"): write(bare, SPACE, prompts(), Writing(compete(by_head()), block=4, steps=2))
+
+
+# ---- 7, 8: draws and gates
+
+@pytest.mark.parametrize('T', [.5, 1., 2.])
+def test_draws_have_the_softmax_frequencies(T):
+    z = torch.randn(700, generator=torch.Generator().manual_seed(1))*2
+    n, u = 200_000, torch.rand(200_000, generator=torch.Generator().manual_seed(3)).double()
+    got = drawn(T)(z.expand(1, n, -1), u[None])[0].bincount(minlength=700).double()
+    want = softmax(z.double()/T, -1)*n
+    big = want > 5
+    observed, expected = torch.cat([got[big], got[~big].sum()[None]]), torch.cat([want[big], want[~big].sum()[None]])
+    ok = expected > 0
+    chi = ((observed - expected)[ok].square()/expected[ok]).sum().item()
+    df = int(ok.sum()) - 1
+    assert abs(chi - df) < 4.5*math.sqrt(2*df)
+
+
+def test_draws_never_take_what_cannot_be():
+    z = torch.full((1, 3, 600), -math.inf); z[0, :, 599] = 1.; z[0, :, 3] = 0.
+    for u in (0., .5, 1 - 2**-53): assert set(drawn(1.)(z, torch.full((1, 3), u).double())[0].tolist()) <= {3, 599}
+    with pytest.raises(ValueError, match='temperature=-1'): drawn(-1)
+
+
+def test_temperature_zero_reads_no_chance():
+    f = lambda seed: write(ASK, SPACE, prompts(), Writing(compete(), drawn(0.), 8, 8), Noise(seed, torch.arange(3)))
+    assert f(0).equal(f(1))
+
+
+@pytest.mark.parametrize('T', [0., .01, 1.])
+def test_the_gate_acts_alike_at_every_temperature(T):
+    "EOS and EoT are revealed when nothing else is left in the block, hot or cold"
+    late_ones = []
+    def likes_ends(x, t, ok):
+        z = look(x).logits/4
+        z[:, ::2, EOS] += 30; z[:, 1::4, EOT] += 30                    # sure of the end at most positions
+        return Denoised(z)
+    def note(st, x, keep): late_ones.append(((x == EOS) | (x == EOT)).any().item())
+    policy = Policy(reveal_top(gated(confidence, [EOS, EOT])))
+    write(columns(likes_ends), SPACE, prompts(1), Writing(policy, drawn(T), 16, 16), callback=note)
+    assert not any(late_ones[:4]) and all(late_ones[4:])                # four positions are free of ends
+
+
+# ---- 9: likelihood
+
+@pytest.mark.parametrize('N, draws', itertools.product([1, 2, 3, 4], [1, 2, 3, 8]))
+def test_every_stratum_is_uniform(N, draws):
+    n = strata(torch.full((N, 1), N), draws, ((torch.arange(N) + .5)/N)[:, None].double())
+    for j in range(draws): assert sorted(n[:, j].tolist()) == list(range(1, N + 1))
+
+
+@pytest.mark.parametrize('N', [1, 2, 3, 4])
+def test_the_likelihood_is_unbiased_and_exact_for_an_exact_network(N):
+    "Averaged over all numbers and all sets of hidden tokens it is log p itself"
+    g = torch.Generator().manual_seed(N)
+    joint = torch.rand(*[3]*N, generator=g).double(); joint /= joint.sum()
+    space = TokenSpace(3, 4, (torch.arange(5) < 3).expand(N + 1, -1))
+    def exact(x, t, ok):
+        out = torch.full((*x.shape, 5), -math.inf).double()
+        for b, row in enumerate(x[:, 1:].tolist()):
+            p = joint[tuple(slice(None) if v == 3 else slice(v, v + 1) for v in row)]
+            for i in range(N): out[b, 1 + i, :3] = p.sum([d for d in range(N) if d != i]).log() if row[i] == 3 else 0.
+        out[:, 0, :3] = 0.
+        return Denoised(out.float())
+    x0, answer = torch.tensor([[0, *[2, 0, 1, 1][:N]]]), torch.arange(N + 1)[None] > 0
+    class Every:                                                       # noise that walks through all orders and counts
+        def __init__(self, k, order): self.k, self.order = k, order
+        def __call__(self, step, stream, L):
+            return torch.tensor([[(self.k + .5)/N]]).double() if L == 1 else torch.tensor([[0., *self.order]]).double()
+    values = [log_likelihood(columns(exact), x0, answer, space, 1, Every(k, o)) for k in range(N) for o in itertools.permutations(range(N))]
+    assert torch.stack(values).mean().item() == pytest.approx(joint[tuple(x0[0, 1:])].log().item(), abs=1e-5)
+
+
+def test_likelihoods_do_not_depend_on_batch_and_refuse_nothing_to_judge():
+    x0, answer = prompts(4).clamp(max=8), from_column(4)(prompts(4)).clone()
+    answer[1, 12:] = False
+    whole = log_likelihood(ASK, x0, answer, SPACE, 6, batch=24)
+    assert whole.allclose(log_likelihood(ASK, x0, answer, SPACE, 6, batch=5))
+    assert log_likelihood(ASK, x0[1:2], answer[1:2], SPACE, 6, Noise(0, torch.tensor([1]))).allclose(whole[1:2])
+    with pytest.raises(ValueError, match='nothing to judge'): log_likelihood(ASK, x0, answer & False, SPACE)
+
+
+# ---- 10-12: training
+
+def clean(B, seed=0): return torch.randint(0, 9, (B, L), generator=torch.Generator().manual_seed(seed))
+
+
+def test_noise_rates_on_the_answer_and_none_on_the_prompt():
+    B, r, answer = 20_000, .2, from_column(8)
+    x0, u = clean(B), torch.rand(B, L, 2, generator=torch.Generator().manual_seed(1))
+    t = (torch.arange(B) + .5)/B
+    x, asked, target = on_answer(answer, remask_noise(r))(SPACE, x0, sft_alpha(t, x0 != PAD), u)
+    wrong = (x != x0) & ~asked
+    assert x[:, :8].equal(x0[:, :8]) and not asked[:, :8].any() and target.equal(x0)
+    assert abs(asked[:, 8:].double().mean() - .5005) < .01 and abs(wrong[:, 8:].double().mean() - r/3) < .003
+    share = asked[:, 8:].double().mean(1)
+    assert abs((share < .25).double().mean() - .26) < .03               # uniform
+    assert SPACE.legal[0][x[wrong]].all()
+
+
+def test_a_mask_in_the_data_is_not_noise():
+    x0 = clean(4); x0[:, 2] = MASK
+    assert not on_answer(from_column(8))(SPACE, x0, torch.zeros(4, 1), torch.rand(4, L)).asked[:, 2].any()
+
+
+def test_the_published_weights():
+    "1/A times the sum of CE/p over hidden answer tokens, by hand"
+    answer, x0, u_t = from_column(8), clean(5), torch.tensor([.1, .3, .5, .7, .9])
+    u = torch.rand(5, L, generator=torch.Generator().manual_seed(4))
+    got = row_losses(look, SPACE, x0, sft(answer, length=12), u_t, u)
+    p = .999*u_t.double() + .001
+    hidden = (u >= 1 - p[:, None]) & answer(x0)
+    x = torch.where(hidden, MASK, x0)
+    ce = -look(x).logits.log_softmax(-1).gather(-1, x0[..., None])[..., 0]
+    assert got.double().allclose((ce*hidden/p[:, None]).sum(1)/12, rtol=1e-4)
+    mean = row_losses(look, SPACE, x0, sft(answer), u_t, u)
+    assert mean.double().allclose((ce*hidden).sum(1).double()/hidden.sum(1).clamp(min=1), rtol=1e-4)
+
+
+def test_labels_and_the_answer_alone():
+    answer, h = behind(7), torch.linspace(-2, 3, L)[None]
+    x0 = clean(1) % 7; x0[0, 5] = 7; x0[0, -2:] = PAD
+    x = x0.clone(); x[0, 8], x[0, 9] = MASK, (x0[0, 9] + 1) % 7
+    out = Denoised(torch.randn(1, L, V, generator=G), None, dict(ups=h))
+    noisy = Noisy(x, x == MASK, x0)
+    label = [1.]*12; label[2] = out.logits[0, 8].softmax(-1)[x0[0, 8]].item(); label[3] = 0.
+    sig = torch.sigmoid(h[0, 6:18]).tolist()
+    bce = [-(y*math.log(s) + (1 - y)*math.log(1 - s)) for y, s in zip(label, sig)]
+    assert answer_loss(SPACE, answer)(out, noisy).item() == pytest.approx(sum(bce)/12, rel=1e-5)
+    assert answer_bce(out, noisy)[0, 6:18].tolist() == pytest.approx(bce, rel=1e-5)
+
+
+def nets():
+    torch.manual_seed(0)
+    base = lambda: Denoiser(torch.zeros(L, 0), SPACE.legal, 16, 2, 2, 0., False)
+    return Headed(base(), ups=ScoreHead(16, 4)), Streamed(base(), [0, 1])
+
+
+@pytest.mark.parametrize('k', [0, 1], ids=['head', 'stream'])
+def test_the_score_does_not_move_the_network_and_lambda_scales_its_gradient(k):
+    x0, answer = clean(6), from_column(8)
+    noisy = on_answer(answer, remask_noise())(SPACE, x0, torch.tensor([[.5]]), torch.rand(6, L, 2, generator=torch.Generator().manual_seed(1)))
+    def grads(weight):
+        net = nets()[k]
+        torch.nn.init.normal_(net.net.head.weight, generator=torch.Generator().manual_seed(2))
+        answer_loss(SPACE, answer, weight=weight)(net(noisy.x_t, .5, x0 != PAD), noisy).sum().backward()
+        own = [p for n, p in net.named_parameters() if not n.startswith('net.')]
+        assert all(p.grad is None or not p.grad.any() for p in net.net.parameters())
+        return torch.cat([p.grad.flatten() for p in own if p.grad is not None])
+    one, three = grads(1.), grads(3.)
+    assert one.abs().max() > 0 and three.allclose(3*one, rtol=1e-4)
+
+
+def test_a_stream_starts_as_nothing_and_reads_what_it_should():
+    net = nets()[1]
+    torch.nn.init.normal_(net.net.head.weight)
+    x, ok = clean(2), clean(2) != PAD
+    with torch.no_grad():
+        got = net(x, .5, ok)
+        for h in net.second.hooks: h.remove()
+        assert net.net(x, .5, ok).logits.equal(got.logits)
+    assert net.second.u is None and got.heads['ups'].shape == x.shape and got.heads['ups'].std() > 0
+
+
+def test_a_stream_trains_in_fit_and_its_copy_reads_its_own_network(tmp_path):
+    plan = sft(from_column(8), remask_noise(.2), streams=2, heads=answer_loss(SPACE, from_column(8)), lr=1e-2, warmup=1, batch=8)
+    net = nets()[1]
+    got = fit(net, SPACE, clean(32), plan, 3, tmp_path).net
+    x, ok = clean(2), clean(2) != PAD
+    with torch.no_grad(): a = got(x, .5, ok); b = net(x, .5, ok)
+    assert not a.heads['ups'].equal(b.heads['ups']) and got.second.u is None
+
+
+# ---- bad input
+
+@pytest.mark.parametrize('change, why', [(dict(block=0), 'block=0'), (dict(steps=0), 'steps=0'), (dict(guidance=-1.), 'guidance=-1')])
+def test_a_way_of_writing_that_cannot_be_is_named(change, why):
+    with pytest.raises(ValueError, match=why): write(ASK, SPACE, prompts(), Writing(**change))
+
+
+def test_nothing_to_write_and_a_space_that_is_no_text():
+    with pytest.raises(ValueError, match='the answer is empty'): write(ASK, SPACE, clean(2), Writing())
+    odd = SPACE.legal.clone(); odd[3, 2] = False
+    with pytest.raises(ValueError, match='same ids everywhere'): write(ASK, TokenSpace(MASK, PAD, odd), prompts(), Writing())
+
+
+def test_the_networks_answer_is_left_as_it_is():
+    "Guidance, gates and draws change no tensor in place"
+    kept = {}
+    def say(x, t, ok):
+        out = look(x); kept.setdefault('a', (out.logits, out.logits.clone())); return out
+    write(columns(say), SPACE, prompts(), Writing(compete(gated(confidence, [EOS])), drawn(1.), 8, 4, guidance=1.))
+    assert kept['a'][0].equal(kept['a'][1])
