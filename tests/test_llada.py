@@ -265,7 +265,7 @@ def test_the_likelihood_is_unbiased_and_exact_for_an_exact_network(N):
         out = torch.full((*x.shape, 5), -math.inf).double()
         for b, row in enumerate(x[:, 1:].tolist()):
             p = joint[tuple(slice(None) if v == 3 else slice(v, v + 1) for v in row)]
-            for i in range(N): out[b, 1 + i, :3] = p.sum([d for d in range(N) if d != i]).log() if row[i] == 3 else 0.
+            for i in range(N): out[b, 1 + i, :3] = (p if N == 1 else p.sum([d for d in range(N) if d != i])).log() if row[i] == 3 else 0.
         out[:, 0, :3] = 0.
         return Denoised(out.float())
     x0, answer = torch.tensor([[0, *[2, 0, 1, 1][:N]]]), torch.arange(N + 1)[None] > 0
