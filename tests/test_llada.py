@@ -5,13 +5,13 @@ from torch.nn.functional import softmax
 
 from remask.denoiser import Denoised, Denoiser
 from remask.fast import Tally
-from remask.forward import Noisy, mask_forward
-from remask.llada import (SecondStream, Streamed, Writing, answer_bce, answer_loss, behind, by_ratios, certainty, columns, drawn,
+from remask.forward import Noisy
+from remask.llada import (Streamed, Writing, answer_bce, answer_loss, behind, by_ratios, certainty, columns, drawn,
                           early, from_column, gated, late, lead, log_likelihood, on_answer, sft, sft_alpha, strata, write)
 from remask.ranked import compete, llada, reveal_top
 from remask.sampler import Noise, Policy, categorical, confidence
 from remask.tokens import TokenSpace
-from remask.train import Recipe, fit, row_losses
+from remask.train import fit, row_losses
 from remask.ups import Headed, ScoreHead, by_head, remask_noise
 
 V, L, MASK, PAD, EOS, EOT = 13, 20, 11, 12, 9, 10
