@@ -93,7 +93,9 @@ def remdm_switch(
     t_switch:float=.5, # remask only while t < t_switch
 )->Policy:
     "Remask late only (ReMDM-switch)"
-    return Policy(remask=wanted(cap(eta), t_switch))
+    if not 0 <= t_switch <= 1: raise ValueError(f"t_switch={t_switch}: must lie in [0,1]")
+    rule = remdm(cap(eta))
+    return rule._replace(remask=lambda st: rule.remask(st) if st.t < t_switch else never(st))
 
 # %% ../nbs/14_remdm.ipynb #0f0d29bf
 def psi_sampler(

@@ -1,0 +1,398 @@
+"""Every method of the field against a plain rewriting of its published step; and what is broken on purpose is caught."""
+import ast, inspect, math, random, types
+import pytest, torch
+from remask import correctors, methods, prism, ranked, remdm, sampler, ups
+from remask.denoiser import Denoised
+from remask.methods import FIELD, RECORDS
+from remask.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
+from remask.schedules import linear
+from remask.tokens import TokenSpace
+
+L, K, MASK, PAD, SEEDS = 9, 4, 4, 5, (0, 1)
+SPACE = TokenSpace(MASK, PAD, (torch.arange(6) < K).repeat(L, 1))
+HEADS = 'prism', 'ups', 'planner', 'critic'
+G = torch.Generator().manual_seed(1)
+EMB, OUT = (torch.randn(L, 6, generator=G).double() for _ in range(2))
+
+
+def look(x, t, real):
+    "A fixed function of the row and the time, sure in places, with four heads"
+    h = torch.sin(2*EMB[torch.arange(L), x].sum(-1, keepdim=True) + EMB[torch.arange(L), x] + t)
+    return Denoised(5*torch.sin(2*h[..., None]*OUT + 1), None, {n: 2*torch.sin((k + 3)*h) for k, n in enumerate(HEADS)})
+
+
+PROC = Process(look, linear, SPACE)
+START = torch.tensor([[MASK]*9, [MASK]*9, [1, 2] + [MASK]*7, [MASK]*6 + [PAD]*3, [MASK, 0, MASK] + [PAD]*6])
+sig = lambda v: 1/(1 + math.exp(-v))
+
+
+def token(p, u):
+    run = 0.
+    for i, q in enumerate(p):
+        run += q
+        if u*sum(p) < run: return i
+    return K - 1
+
+
+def best(score, among, k): return sorted(among, key=lambda i: (-score[i], i))[:max(0, int(k))]
+
+
+class Row:
+    "One row in one step: what a plain rewriting may use"
+    def __init__(self, x, psi, ours, t, s, step, b, seed):
+        self.x, self.psi, self.ours, self.t, self.s = x, psi, ours, t, s
+        self.noise = lambda stream: Noise(seed, torch.tensor([b]))(step, stream, L)[0].tolist()
+        self.a, self.b = 1 - .999*t, (1 - .999*s if s else 1.)
+        self.P, self.heads = self.ask(x, t)
+        self.hidden, self.old = [i for i in ours if x[i] == MASK], [i for i in ours if x[i] != MASK]
+        self.u, u = self.noise(CHOOSE), self.noise(DRAW)
+        self.draft = [token(self.P[i], u[i]) if i in self.hidden else x[i] for i in range(L)]
+        self.p = [self.P[i][self.draft[i]] if self.draft[i] < K else 0. for i in range(L)]
+        self.n, self.most, self.fwd = round(self.b*len(ours)), min(1., (1 - self.b)/self.a), (self.b - self.a)/(1 - self.a)
+
+    def ask(self, x, t):
+        out = look(torch.tensor([x]), t, None)
+        return out.logits[0, :, :K].softmax(-1).tolist(), {k: [sig(v) for v in h[0].tolist()] for k, h in out.heads.items()}
+
+
+def by_rate(sigma):
+    def step(r):
+        g = sigma(r) if r.s else 0.
+        return {i: min(1, max(0, (r.b - (1 - g)*r.a)/(1 - r.a))) for i in r.hidden}, {i: g for i in r.old}
+    return step
+
+
+def shares(r, v, among):
+    e = {i: math.exp(-v[i]) for i in among}
+    return {i: r.most*e[i]/sum(e.values()) for i in among}
+
+
+def conf(r): return {i: r.fwd for i in r.hidden}, shares(r, r.psi, r.old)
+
+
+def by_row(asked):
+    def step(r):
+        want, due = asked(r), r.b*len(r.ours)
+        cut = min(1, (len(r.ours) - due)/max(1e-12, sum(want.values())))
+        g = {i: w*cut for i, w in want.items()}
+        kept = sum(1 - (g[i] if r.s else 0) for i in r.old)
+        return {i: min(1, max(0, (due - kept)/len(r.hidden))) for i in r.hidden}, g
+    return step
+
+
+def after(strategy):
+    def step(r):
+        new = [i for i in r.hidden if r.u[i] < r.fwd]
+        g = strategy(r, r.old + new) if r.t < 1 and r.s else {}
+        return {i: (i in new)*(1 - g.get(i, 0)) for i in r.hidden}, {i: g.get(i, 0) for i in r.old}
+    return step
+
+
+def in_order(score, back=lambda r: []):
+    def step(r):
+        gone = back(r) if r.s else []
+        new = best(score(r), r.hidden, r.n - len(r.old) + len(gone))
+        return {i: float(i in new) for i in r.hidden}, {i: float(i in gone) for i in r.old}
+    return step
+
+
+def spread(r): return {i: -int(f'{k:04b}'[::-1], 2) for k, i in enumerate(r.ours)}
+def lead(P, x): return {i: math.log(P[i][x[i]]) - math.log(max(q for v, q in enumerate(P[i]) if v != x[i])) for i in range(L) if x[i] < K}
+def entropy(p): return -sum(q*math.log(q) for q in p if q)
+def room(r): return len(r.ours) - r.n
+def worst(score, k): return lambda r: best([-v for v in score(r)], r.old, min(k(r), room(r)))
+
+
+def together(score):
+    def step(r):
+        keep = best(score(r), r.ours, r.n)
+        return {i: float(i in keep) for i in r.hidden}, {i: float(i not in keep) for i in r.old}
+    return step
+
+
+def sure(accept, score):
+    def step(r):
+        take = r.hidden if not r.s else set(accept(r)) | set(best(score(r), r.hidden, 1))
+        return {i: float(i in take) for i in r.hidden}, {i: 0. for i in r.old}
+    return step
+
+
+def affordable(r):
+    taken, spent = [], 0.
+    for i in sorted(r.hidden, key=lambda i: (entropy(r.P[i]), i)):
+        if spent > .1: break
+        taken.append(i); spent += entropy(r.P[i])
+    return taken
+
+
+def bar(r):
+    full = not r.hidden
+    return {i: float(full or r.p[i] >= 1 - r.b) for i in r.hidden}, {i: 1. - (full or r.p[i] >= 1 - r.b) for i in r.old}
+
+
+def capped(r): return best([min(.04, r.most) - u for u in r.u], [i for i in r.old if r.u[i] < min(.04, r.most)], room(r))
+
+
+def reference_order(r):
+    q = torch.tensor(min(1, max(0, (r.b - r.a)/(1 - r.a + 1e-8)))).double().float()
+    k = max(1, int((q.double()*len(r.hidden)).float().round())) if r.s else len(r.hidden)
+    take = best(r.p, r.hidden, k)
+    return {i: float(i in take) for i in r.hidden}, {i: 0. for i in r.old}
+
+
+def twice_as_fast(r):
+    take = best(r.u, r.hidden, round(min(1, 2*(1 - r.s))*len(r.ours)) - len(r.old))
+    return {i: float(i in take) for i in r.hidden}, {i: 0. for i in r.old}
+
+
+def without(r, x, i, t): return r.ask([MASK if j == i else v for j, v in enumerate(x)], t)[0][i]
+
+
+def wino(r):
+    q = [without(r, r.x, i, r.s)[r.x[i]] if i in r.old else 1. for i in range(L)]
+    most = min(20, max(5, math.floor(.7*len(r.hidden))))
+    take = best(r.p, r.hidden, min(most, max(1, sum(r.p[i] > .6 for i in r.hidden))))
+    back = best([-v for v in q], r.old, min(sum(q[i] < .9 for i in r.old), len(take) - 1)) if r.s else []
+    return {i: float(i in take or not r.s) for i in r.hidden}, {i: float(i in back) for i in r.old}
+
+
+# ---- edits: the row after the coins -> the row
+
+def rewrite(r, x, sites):
+    P, u = r.ask([MASK if i in sites else v for i, v in enumerate(x)], r.s)[0], r.noise(4 + DRAW)
+    return [token(P[i], u[i]) if i in sites else v for i, v in enumerate(x)]
+
+
+def visible(r, x): return [i for i in r.ours if x[i] != MASK]
+def gibbs(r, x): return rewrite(r, x, best(r.noise(8 + CHOOSE), visible(r, x), 1))
+
+
+def correct(k, tau=0., alone=False):
+    def edit(r, x):
+        P, at = r.ask(x, r.s)[0], visible(r, x)
+        if alone: P = [without(r, x, i, r.s) for i in range(L)]
+        gum, u = [-math.log(-math.log(v)) for v in r.noise(8 + CHOOSE)], r.noise(12 + CHOOSE)
+        ahead = lead(P, x)
+        sites = best({i: tau*gum[i] - ahead[i] for i in at}, at, k(r))
+        return [token(P[i], u[i]) if i in sites else v for i, v in enumerate(x)]
+    return edit
+
+
+def examine(r, x):
+    return rewrite(r, x, [i for i in visible(r, x) if r.noise(8 + CHOOSE)[i] < r.s]) if 0 < r.s < .5 else x
+
+
+def overwrite(r, x):
+    top = [max(range(K), key=lambda v: P[v]) for P in r.P]
+    return [top[i] if i in r.old and v != MASK and r.P[i][top[i]] > .9 else v for i, v in enumerate(x)]
+
+
+def second(r, score):
+    P, heads = r.ask(r.draft, 0.)
+    return [(P[i][r.draft[i]] if r.draft[i] < K else 0) if score == 'p' else heads[score][i] for i in range(L)]
+
+
+def mixed(new, old): return lambda r: [new(r)[i] if i in r.hidden else old(r)[i] for i in range(L)]
+def log(v): return math.log(max(v, 1e-300))
+
+
+chance, p = (lambda r: r.u), (lambda r: r.p)
+random_order = in_order(chance)
+PLAIN = dict(
+    ancestral=by_rate(lambda r: 0.), remdm_cap=by_rate(lambda r: min(.04, r.most)), remdm_rescale=by_rate(lambda r: .1*r.most),
+    remdm_switch=by_rate(lambda r: min(.04, r.most)*(r.t < .5)), remdm_loop=by_rate(lambda r: min(.02, r.most)*(r.t == r.s)),
+    remdm_conf=conf, remdm_conf_balanced=by_row(lambda r: shares(r, r.psi, r.old)),
+    psi=by_rate(lambda r: min(r.most, .1*(1 - r.b))), star=by_rate(lambda r: 1 - r.b),
+    forward_backward=by_rate(lambda r: min(r.most, (r.b - r.a)/r.a)),
+    dfm=by_rate(lambda r: min(r.most, 10*(r.t*(1 - r.t))**.25*(r.b - r.a)/r.a)),
+    balanced=by_row(lambda r: {i: min(.04, r.most) for i in r.old}),
+    reference_rate=after(lambda r, seen: {i: min(.04, r.most) for i in seen}),
+    reference_confidence=after(lambda r, seen: {i: min(1, g*len(seen)) for i, g in shares(r, r.p, seen).items()}),
+    fixed_count=random_order, confidence_order=in_order(p),
+    margin_order=in_order(lambda r: [sorted(q)[-1] - sorted(q)[-2] for q in r.P]),
+    entropy_order=in_order(lambda r: [-entropy(q) for q in r.P]), dilated_order=in_order(spread),
+    threshold=sure(lambda r: [i for i in r.hidden if r.p[i] > .9], p), entropy_bound=sure(affordable, lambda r: [-entropy(q) for q in r.P]),
+    p2=together(lambda r: [log(v) for v in r.p]), rcr=together(mixed(p, lambda r: r.psi)),
+    self_masking=together(lambda r: [.2*u + .8*q for u, q in zip(r.u, second(r, 'p'))]), self_masking_free=together(p),
+    random_competition=together(chance), repair=in_order(chance, worst(p, lambda r: round(.1*len(r.old)))), rising_bar=bar,
+    on_schedule=in_order(p, capped), reference_order=reference_order,
+    gibbs=(random_order, gibbs), informed=(random_order, correct(lambda r: 1)),
+    informed_fading=(random_order, correct(lambda r: round(2*r.s))), informed_any=(random_order, correct(lambda r: 1, .5, True)),
+    tolerator=(twice_as_fast, examine), token_to_token=(in_order(p), overwrite),
+    token_to_mask=in_order(p, worst(p, lambda r: sum(r.p[i] < .1 for i in r.old))), wino=wino,
+    prism=in_order(p, worst(lambda r: r.heads['prism'], lambda r: 1)), remedi=together(mixed(p, lambda r: r.heads['ups'])),
+    p2_planner=together(mixed(lambda r: [log(v) for v in r.p], lambda r: [log(v) for v in r.heads['planner']])),
+    critic=together(lambda r: second(r, 'critic')))
+
+
+def times(name): return FIELD[name].times(7, linear, torch.ones(1, L, dtype=torch.bool))
+
+
+def plainly(name, seed):
+    "All steps of all rows by the plain rewriting: ids, and the probability of being visible at our positions"
+    step = PLAIN[name]
+    step, edit = step if isinstance(step, tuple) else (step, lambda r, x: x)
+    ts, out = times(name).tolist(), []
+    for b, x in enumerate(START.tolist()):
+        psi, ours = [1.]*L, [i for i in range(L) if x[i] == MASK]
+        for k, (t, s) in enumerate(zip(ts, ts[1:])):
+            r = Row(x, psi, ours, t, s, k, b, seed)
+            show, gone = step(r)
+            keep = {i: show[i] if i in r.hidden else 1 - gone[i]*(s > 0) for i in ours}
+            coin = r.noise(KEEP)
+            psi = [r.p[i] if i in r.hidden and coin[i] < keep[i] else psi[i] for i in range(L)]
+            x = edit(r, [(r.draft[i] if coin[i] < keep[i] else MASK) if i in ours else x[i] for i in range(L)])
+            out.append((x, [keep.get(i, -1.) for i in range(L)]))
+    return out
+
+
+def ours(name, policy, seed):
+    log, ours = [], START == MASK
+    sample(PROC, START, times(name), policy, FIELD[name].draw, Noise(seed, torch.arange(len(START))), check=False,
+           callback=lambda st, x, keep: log.append((x, torch.where(ours, keep, -1.))))
+    ids, keep = (torch.stack(v, 1).flatten(0, 1) for v in zip(*log))
+    return ids, keep
+
+
+WANT = {}
+def agrees(name, policy):
+    for seed in SEEDS:
+        if (name, seed) not in WANT:
+            x, keep = zip(*plainly(name, seed))
+            WANT[name, seed] = torch.tensor(x), torch.tensor(keep, dtype=torch.float64)
+        (ids, keep), (x, q) = ours(name, policy, seed), WANT[name, seed]
+        if not (ids.equal(x) and (keep - q).abs().max() < 1e-9): return False
+    return True
+
+
+def test_every_method_has_a_plain_rewriting(): assert set(PLAIN) == set(FIELD) == set(RECORDS)
+
+
+@pytest.mark.parametrize('name', FIELD)
+def test_same_decisions_as_the_plain_rewriting(name): assert agrees(name, FIELD[name].policy)
+
+
+# ---- broken on purpose: one comparison, sign, term, factor, time or side at a time
+
+MODULES = {m.__name__: m for m in (sampler, remdm, ranked, ups, prism, correctors)}
+SWAPS = dict(alpha_s='alpha_t', alpha_t='alpha_s', masked='decoded', decoded='masked', draft='x', s='t', t='s', psi='p', p='u',
+             minimum='maximum')
+
+
+def mutants(node):
+    "Every way to break one place of a function: (what, function that breaks a copy)"
+    def at(k, do):
+        def broken(tree): do(list(ast.walk(tree))[k]); return tree
+        return broken
+    other = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+             ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
+    for k, n in enumerate(ast.walk(node)):
+        line = getattr(n, 'lineno', 0)
+        if isinstance(n, ast.Compare) and type(n.ops[0]) in other:
+            yield f'{line}: comparison', at(k, lambda n: n.ops.__setitem__(0, other[type(n.ops[0])]()))
+        if isinstance(n, ast.BinOp) and type(n.op) in other:
+            yield f'{line}: {type(n.op).__name__}', at(k, lambda n: setattr(n, 'op', other[type(n.op)]()))
+        if isinstance(n, ast.UnaryOp) and isinstance(n.op, ast.USub):
+            yield f'{line}: sign', at(k, lambda n: setattr(n, 'op', ast.UAdd()))
+        if isinstance(n, ast.Attribute) and n.attr in SWAPS:
+            yield f'{line}: {n.attr}', at(k, lambda n: setattr(n, 'attr', SWAPS[n.attr]))
+
+
+def functions(policy):
+    "The named functions of the library a policy is made of: those it holds, and those they call"
+    found, todo = {}, [f for f in policy[:4]]
+    while todo:
+        f = todo.pop()
+        if not isinstance(f, types.FunctionType) or f.__module__ not in MODULES or (f, 0) in found: continue
+        found[f, 0] = 1
+        root = getattr(MODULES[f.__module__], f.__qualname__.split('.')[0], None)
+        if isinstance(root, types.FunctionType): found[root, 1] = 1; todo.append(root)
+        codes = [f.__code__]
+        while codes:
+            c = codes.pop(); codes += [k for k in c.co_consts if isinstance(k, types.CodeType)]
+            todo += [f.__globals__.get(n) for n in c.co_names]
+        todo += [c.cell_contents for c in f.__closure__ or ()]
+    return sorted({f for f, named in found if named}, key=lambda f: (f.__module__, f.__name__))
+
+
+def survives(name, f, breaking, monkeypatch):
+    "Is the method, made anew with one function broken, still what it is said to be?"
+    tree = breaking(ast.parse(inspect.getsource(f)))
+    space = dict(vars(MODULES[f.__module__]))
+    exec(compile(ast.fix_missing_locations(tree), '<broken>', 'exec'), space)
+    with monkeypatch.context() as patch:
+        patch.setattr(f, '__code__', space[f.__name__].__code__)
+        try: return agrees(name, methods._FIELD[name].make())
+        except Exception: return False
+
+
+def broken(name): return [(f, what, b) for f in functions(FIELD[name].policy) for what, b in mutants(ast.parse(inspect.getsource(f)))]
+
+
+@pytest.mark.parametrize('name', FIELD)
+def test_a_method_broken_on_purpose_is_caught(name, monkeypatch):
+    ways = [(f, what, b) for f, what, b in broken(name) if (f.__name__, what.split(': ')[1]) not in HARMLESS]
+    ways = random.Random(name).sample(ways, min(5, len(ways)))
+    left = [f'{f.__name__} {what}' for f, what, b in ways if survives(name, f, b, monkeypatch)]
+    assert ways and not left, left
+
+
+# Changes that change nothing here: only a shape is read, the place is not read, or another line says the same. Listed by hand.
+HARMLESS = {(f, k) for f, ks in dict(
+    ancestral='Sub p',
+    as_seen='masked',
+    balanced='Sub',
+    by_budget='masked s',
+    commit='masked s',
+    confidence='p',
+    dfm='Mult',
+    dilated='Sub p',
+    informed='sign',
+    kappa_of='alpha_s',
+    left_out='s',
+    level='p',
+    never='p',
+    overwrite='BitAnd',
+    p2='masked',
+    post_hoc='BitAnd',
+    psi_sampler='Sub alpha_s comparison p',
+    remask_set='Sub',
+    remdm='decoded minimum psi',
+    repair='Sub',
+    reread='masked',
+    reveal_top='Sub',
+    says_of_own='p',
+    take_back='Sub comparison',
+    to_and_fro='Sub alpha_t t',
+    wanted='decoded psi t',
+    wino='BitAnd Mult decoded masked s',
+).items() for k in ks.split()}
+
+
+# ---- bad input is named, with the method and the step
+
+def spoilt(name, **parts): return sample(PROC, START, times(name), FIELD[name].policy._replace(**parts))
+
+
+@pytest.mark.parametrize('name', ['remdm_cap', 'gibbs', 'wino'])
+def test_what_a_policy_returns_is_checked_and_the_method_and_step_are_named(name):
+    step = 'in the step from t=.* to s='
+    for bad, why in ((lambda st: st.p*torch.nan, 'value nan'), (lambda st: st.p[:, :3], 'shape'), (lambda st: st.p*0 + 1.5, 'value 1.5')):
+        with pytest.raises(ValueError, match=f'{name}: policy.reveal: {why}.* {step}'): spoilt(name, reveal=bad)
+    with pytest.raises(ValueError, match=f'{name}: policy.remask: value -1 {step}'): spoilt(name, remask=lambda st: st.p*0 - 1)
+    with pytest.raises(ValueError, match=f'{name}: policy.score: value nan {step}'): spoilt(name, score=lambda st: st.p*torch.nan)
+    with pytest.raises(ValueError, match=f'{name}: policy.edit: id 4 .* {step}'): spoilt(name, edit=lambda st: torch.full_like(st.x, MASK))
+
+
+@pytest.mark.parametrize('name', [k for k, r in RECORDS.items() if r.needs])
+def test_a_missing_head_is_named(name):
+    bare = PROC._replace(denoise=lambda x, t, ok: look(x, t, ok)._replace(heads={}))
+    with pytest.raises(ValueError, match=f"no head '{RECORDS[name].needs}'"):
+        sample(bare, START, times(name), FIELD[name].policy)
+
+
+def test_a_foreign_denoiser_is_told_what_is_wrong():
+    def wrong(logits): return lambda: sample(PROC._replace(denoise=lambda x, t, ok: Denoised(logits)), START, times('gibbs'), FIELD['gibbs'].policy)
+    none = torch.zeros(len(START), L, 6); none[2, 5, :K] = -torch.inf
+    for logits, why in ((torch.zeros(2, 3), 'logits of shape'), (none, 'row 2, position 5'), (none*torch.nan, 'no legal token')):
+        with pytest.raises(ValueError, match=why): wrong(logits)()
