@@ -15,10 +15,10 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull repro repro-all remedies gates text answers train train-text train-answers test smoke ui lab bench clean
+.PHONY: help env pull repro repro-all remedies gates text answers train train-text train-answers exactness sudoku train-sudoku test smoke ui lab bench clean
 
 help: ## list what can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(READY) ## make the environment; a torch that is already in .venv is kept
 
@@ -37,7 +37,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 pull: $(READY) ## get the data, the trained networks and what training taught from the store in this repository
-	@$(BIN)/dvc pull -q -r store data.dvc train effects train_text train_detector train_answers train_ups || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
+	@$(BIN)/dvc pull -q -r store data.dvc train effects train_text train_detector train_answers train_ups train_sudoku || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
 
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
@@ -69,6 +69,17 @@ repro-all: pull ## every domain
 
 train: $(READY) ## train the networks again
 	@$(BIN)/dvc repro --force --single-item train
+
+exactness: pull ## every method against exact truth: chains and 4x4 Sudoku
+	@$(BIN)/dvc repro exactness
+	@echo "remask: the tables are reports/exactness/exactness.md, the pictures beside it; make ui shows the curves"
+
+sudoku: pull ## every method on 9x9 puzzles, with a trained network
+	@$(BIN)/dvc repro sudoku
+	@echo "remask: the table is reports/sudoku/sudoku.md; make ui shows the curves"
+
+train-sudoku: $(READY) ## train the network of the puzzles again
+	@$(BIN)/dvc repro puzzles && $(BIN)/dvc repro --force --single-item train_sudoku
 
 train-text: $(READY) ## train the networks of the texts again
 	@$(BIN)/dvc repro corpus && $(BIN)/dvc repro --force --single-item train_text train_detector
