@@ -15,7 +15,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull repro repro-all remedies gates text answers train train-text train-answers exactness sudoku train-sudoku test smoke ui lab bench clean
+.PHONY: help env pull repro repro-all remedies gates text answers ablations train train-text train-answers exactness sudoku train-sudoku test smoke ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ answers: pull ## questions and answers: who says what is hidden again, and what 
 	@$(BIN)/dvc repro compare_answers
 	@cat reports/arithmetic-answers/comparison.md
 	@echo "remask: what became of planted mistakes is in reports/arithmetic-mend/mend.md; make ui shows the runs"
+
+ablations: pull ## one thing changed at a time: the head's training, steps, blocks, temperature, guidance, the end sign
+	@$(BIN)/dvc pull -q -r store train_ups_ablated && $(BIN)/dvc repro compare_ablations
+	@cat reports/arithmetic-answers-ablated/comparison.md
 
 repro-all: pull ## every domain
 	@$(BIN)/dvc repro

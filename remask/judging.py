@@ -32,6 +32,7 @@ def boxed(
         depth += (c == '{') - (c == '}')
         if depth == 0: return rest[:k].strip()
 
+# %% ../nbs/35_judging.ipynb #4bf4953e
 def extract(
     text:str,
 )->str|None: # None where there is nothing like an answer
@@ -70,13 +71,12 @@ import ctypes, json, resource, sys
 seconds, memory, word, code = json.load(sys.stdin)
 libc = ctypes.CDLL(None)
 alone = libc.unshare(0x10000000 | 0x40000000) == 0          # a user and a network namespace of its own
-for what, most in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 1 << 24),
-                   (resource.RLIMIT_NOFILE, 32), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0)):
-    resource.setrlimit(what, (most, most))
+limits = dict(CPU=seconds, AS=memory, FSIZE=1 << 24, NOFILE=32, CORE=0, NPROC=0)
+for k, most in limits.items(): resource.setrlimit(getattr(resource, 'RLIMIT_' + k), (most, most))
 code = compile(code, 'answer', 'exec')
-print(json.dumps(alone), file=sys.stderr, flush=True)
+sys.stderr.write(json.dumps(alone) + chr(10)); sys.stderr.flush()
 exec(code, {'__name__': '__main__'})
-print(word, end='', flush=True)
+sys.stdout.write(word); sys.stdout.flush()
 '''
 
 class Ran(NamedTuple):
@@ -95,8 +95,8 @@ def run_program(
     word = secrets.token_hex()                       # that only a program which ends in order prints
     with tempfile.TemporaryDirectory() as folder:
         how, told = [sys.executable, '-I', '-S', '-c', _GUARD], json.dumps([seconds, memory, word, code])
-        try: done = subprocess.run(how, input=told, capture_output=True, text=True, cwd=folder, timeout=3*seconds,
-                                   env={}, errors='replace')
+        apart = dict(cwd=folder, env={}, timeout=3*seconds, capture_output=True, text=True, errors='replace')
+        try: done = subprocess.run(how, input=told, **apart)
         except subprocess.TimeoutExpired: return Ran(False, f'not done after {3*seconds} seconds', '')
     first, _, said = done.stderr.partition('\n')
     shut = first == 'true'
@@ -127,6 +127,7 @@ def share(
     got = binomtest(int(right.sum()), len(right)).proportion_ci(level, 'wilson')
     return float(right.mean()), float(got.low), float(got.high)
 
+# %% ../nbs/35_judging.ipynb #63afc736
 class Margin(NamedTuple):
     "How much more often the first of two methods is right"
     gain: float
@@ -136,18 +137,19 @@ class Margin(NamedTuple):
     only_a: int # problems and seeds that only the first solves
     only_b: int
 
+# %% ../nbs/35_judging.ipynb #c9631550
 def margin(
     a, b, # (S,N) bool: seeds, problems; the same ones
     level:float=.95, n:int=2000, seed:int=0,
 )->Margin:
     "Compare two methods problem by problem; whole problems are resampled, with all their seeds"
     a, b = (np.atleast_2d(np.asarray(v, bool)) for v in (a, b))
-    if a.shape != b.shape: raise ValueError(f"answers {a.shape} and {b.shape}: compare the same seeds and problems")
+    if a.shape != b.shape: raise ValueError(f"answers {a.shape} and {b.shape}: take the same seeds and items")
     d, more, less = a.mean(0) - b.mean(0), int((a & ~b).sum()), int((b & ~a).sum())
-    if not d.any(): return Margin(0., 0., 0., 1. if more == less else binomtest(more, more + less).pvalue, more, less)
+    p = float(binomtest(more, more + less).pvalue) if more + less else 1.
+    if not d.any(): return Margin(0., 0., 0., p, more, less)
     got = bootstrap((d,), np.mean, n_resamples=n, confidence_level=level, method='percentile', rng=seed)
-    lo, hi = got.confidence_interval
-    return Margin(d.mean().item(), float(lo), float(hi), float(binomtest(more, more + less).pvalue), more, less)
+    return Margin(float(d.mean()), *map(float, got.confidence_interval), p, more, less)
 
 # %% ../nbs/35_judging.ipynb #f71db538
 def found(
@@ -159,10 +161,11 @@ def found(
     "Say how well a score finds mistakes"
     s, w, use = (torch.as_tensor(z).cpu() for z in (score, wrong, among))
     def table(called): return confusion_matrix(w[use], called[use], labels=[True, False]).ravel().tolist()
-    worst = top(-s, use, int(w[use].sum())) if len(s) == 1 else _worst(s, use, int(w[use].sum()))
+    worst = _worst(s, use, int(w[use].sum()))
     names = 'hits', 'misses', 'false_alarms', 'passes'
     out = {f'{k}_at_{below:g}': v for k, v in zip(names, table(s < below))}
-    return out | {f'{k}_matched': v for k, v in zip(names, table(worst))} | {'auc': roc_auc(score, wrong, among)}
+    out |= {f'{k}_matched': v for k, v in zip(names, table(worst))}
+    return out | {'auc': roc_auc(score, wrong, among)}
 
 def _worst(s, use, k): # the k worst of all rows together
     return top(-s.view(1, -1), use.view(1, -1), k).view_as(use)
@@ -177,7 +180,7 @@ def planted(
     hidden:float=.3, # share of the answer the model does not see when it makes them
 )->Tensor: # (B,L) ids, k of them wrong
     "Plant a model's own mistakes"
-    if (where.sum(1) < k).any(): raise ValueError(f"{k} mistakes in {int(where.sum(1).min())} places: plant fewer")
+    if (room := int(where.sum(1).min())) < k: raise ValueError(f"{k} mistakes in {room} places: plant fewer")
     at = top(u[..., 0], where, torch.full((len(x0), 1), k))
     x = torch.where(at | (where & (u[..., 1] < hidden)), proc.space.mask, x0)
     with torch.no_grad(): logits = proc.denoise(x, hidden, x0 != proc.space.pad).logits
@@ -193,6 +196,7 @@ def mend(
     if not 0 <= below <= 1: raise ValueError(f"below={below}: must lie in [0,1]")
     return Policy(lambda st: st.masked.double(), lambda st: (st.score < below).double(), score)
 
+# %% ../nbs/35_judging.ipynb #7155584d
 class Mended(NamedTuple):
     "What became of planted mistakes"
     repaired: float  # share of the mistakes that are gone

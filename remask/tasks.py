@@ -183,13 +183,14 @@ class Verdict(NamedTuple):
     "What a check of an answer finds"
     right: bool   # every step holds, and the result follows
     solved: bool  # the result is right, however it was reached
-    step: int     # number of the first wrong step, from 0; the result counts as the last one; -1: none is wrong
+    step: int     # number of the first wrong step, from 0, the result as the last one; -1: none is wrong
     why: str      # what is wrong with it
 
 def _tree(text): # of an expression
     def read(node):
         if isinstance(node, ast.Constant): return node.value
-        return next(s for s, (op, _) in _SIGNS.items() if isinstance(node.op, op)), read(node.left), read(node.right)
+        sign = next(s for s, (op, _) in _SIGNS.items() if isinstance(node.op, op))
+        return sign, read(node.left), read(node.right)
     return read(ast.parse(text, mode='eval').body)
 
 # %% ../nbs/31_tasks.ipynb #d285a19c
@@ -226,10 +227,11 @@ def _asked(prompt): # -> state, step, the states that end it, result
         return Counter(map(int, m[1].split(','))), _move, Counter([int(m[2])]), int(m[2])
     try: tree = _tree(prompt)
     except (SyntaxError, StopIteration, AttributeError):
-        raise ValueError(f'{prompt!r} is no sum, expression or countdown: set it as `problems` does') from None
+        raise ValueError(f'{prompt!r} is no sum, expression or countdown: write it as one') from None
     value = _works(tree)[-1][1] if not isinstance(tree, int) else tree
     return tree, _operation, value, value
 
+# %% ../nbs/31_tasks.ipynb #5df0c0fb
 def verify(
     prompt:str,
     answer:str, # as `Problem.answer`
@@ -237,12 +239,13 @@ def verify(
     "Check an answer exactly, step by step; raise ValueError for a prompt that is no problem"
     state, take, end, result = _asked(prompt)
     steps, mark, told = answer.partition('#')
-    solved = mark + told == f'#{result}'
-    for k, text in enumerate(many := steps.split(';')):
+    solved, many = mark + told == f'#{result}', steps.split(';')
+    no = lambda k, why: Verdict(False, solved and take is not _move, k, why)
+    for k, text in enumerate(many):
         try: state = take(state, text)
-        except ValueError as e: return Verdict(False, solved and take is not _move, k, str(e))
-    if state != end: return Verdict(False, solved and take is not _move, len(many), 'the steps do not lead to the end')
-    return Verdict(solved, solved, -1 if solved else len(many), '' if solved else f'{mark}{told} should be #{result}')
+        except ValueError as e: return no(k, str(e))
+    if state != end: return no(len(many), 'the steps do not lead to the end')
+    return Verdict(True, True, -1, '') if solved else no(len(many), f'{mark}{told} should be #{result}')
 
 # %% ../nbs/31_tasks.ipynb #c0aa997e
 EOS = '∎' # the answer ends here
@@ -262,12 +265,11 @@ ARITHMETIC = signs(['0123456789+-*()=;,>#'])
 
 # %% ../nbs/31_tasks.ipynb #cea81f34
 def _fits(k, prompt, answer, P, G):
-    if EOS in prompt + answer: raise ValueError(f'row {k}: {EOS!r} ends an answer and may not stand in a text: remove it')
-    if not answer: raise ValueError(f'row {k}: the answer to {prompt[:30]!r} is empty: leave the row out')
-    if len(prompt) > P: raise ValueError(f'row {k}: a prompt of {len(prompt)} characters, and there is room for {P}: '
-                                         'shorten it or make P larger')
-    if len(answer) >= G: raise ValueError(f'row {k}: an answer of {len(answer)} characters and {EOS!r} need more than '
-                                          f'G={G}: shorten it or make G larger')
+    said = {f'{EOS!r} ends an answer and may not stand in a text: remove it': EOS in prompt + answer,
+            f'the answer to {prompt[:30]!r} is empty: leave the row out': not answer,
+            f'a prompt of {len(prompt)} characters, and room for {P}: make P larger': len(prompt) > P,
+            f'{len(answer)} characters and {EOS!r} need more than G={G}: make G larger': len(answer) >= G}
+    if why := [text for text, bad in said.items() if bad]: raise ValueError(f'row {k}: {why[0]}')
 
 def as_rows(
     vocab:Vocabulary,
@@ -313,6 +315,7 @@ class Pair(NamedTuple):
     before: str = ''  # and for a program: what stands before the try,
     after: str = ''   # and after it; the whole fails where the try is wrong
 
+# %% ../nbs/31_tasks.ipynb #30daaede
 def _gsm8k(r): return Pair(r['question'], r['answer'], r['answer'].rpartition('####')[2].strip())
 def _math500(r): return Pair(r['problem'], r['solution'], r['answer'])
 def _s1k(r): return Pair(r['question'], r['solution'], r['solution'])
@@ -326,10 +329,11 @@ def _humaneval(r):
                 after=f"\n{r['test']}\ncheck({r['entry_point']})")
 
 def _mbpp(r):
-    return Pair(r['text'], r['code'], before=r['test_setup_code'] + '\n', after='\n'.join(['', *r['test_list']]))
+    return Pair(r['text'], r['code'], '', r['test_setup_code'] + '\n', '\n'.join(['', *r['test_list']]))
 
 def _mbpp_sanitized(r):
-    return Pair(r['prompt'], r['code'], before='\n'.join([*r['test_imports'], '']), after='\n'.join(['', *r['test_list']]))
+    imports, tests = ('\n'.join(z) for z in ([*r['test_imports'], ''], ['', *r['test_list']]))
+    return Pair(r['prompt'], r['code'], '', imports, tests)
 
 # %% ../nbs/31_tasks.ipynb #55e429a4
 SETS = dict( # name -> (fields, record -> Pair)
@@ -341,6 +345,7 @@ SETS = dict( # name -> (fields, record -> Pair)
     mbpp=('text code test_list test_setup_code', _mbpp),
     mbpp_sanitized=('prompt code test_list test_imports', _mbpp_sanitized))
 
+# %% ../nbs/31_tasks.ipynb #c961403b
 def as_pairs(
     records, # dicts
     name:str, # of `SETS`
@@ -362,21 +367,24 @@ def _json_lines(path):
     for k, line in enumerate(data.decode().splitlines(), 1):
         if not line.strip(): continue
         try: yield json.loads(line)
-        except ValueError as e: raise ValueError(f"{path}, line {k}: is no JSON ({e}); mend that line") from None
+        except ValueError as e: raise ValueError(f"{path}, line {k}: is no JSON ({e}); mend it") from None
 
 def _arrow(path):
     with pyarrow.memory_map(str(path)) as f: return pyarrow.ipc.open_stream(f).read_all().to_pylist()
 
+def _parquet(path): return parquet.read_table(path).to_pylist()
+
+# %% ../nbs/31_tasks.ipynb #f5a75717
 def read_records(
     path, # a .jsonl, .json, .jsonl.gz, .parquet or .arrow file
 )->list: # of dicts
     "Read the records of a file; raise ValueError where it is missing, damaged, empty or of another form"
     path = Path(path)
-    if not path.is_file(): raise ValueError(f"{path}: no such file; name a file of records, or a data set's folder")
-    readers = {'.parquet': lambda p: parquet.read_table(p).to_pylist(), '.arrow': _arrow}
+    readers = {'.parquet': _parquet, '.arrow': _arrow, '.jsonl': _json_lines, '.json': _json_lines}
     kind = Path(path.name.removesuffix('.gz')).suffix
-    if kind not in ('.jsonl', '.json', *readers): raise ValueError(f"{path}: is no .jsonl, .jsonl.gz, .parquet or .arrow file")
-    try: out = [*readers.get(kind, _json_lines)(path)]
+    if not path.is_file(): raise ValueError(f"{path}: no such file; name records, or a data set's folder")
+    if kind not in readers: raise ValueError(f"{path}: is no .jsonl, .jsonl.gz, .parquet or .arrow file")
+    try: out = [*readers[kind](path)]
     except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowInvalid) as e:
         raise ValueError(f"{path}: cannot be read ({str(e).splitlines()[0]}); get it again") from None
     if not out or not isinstance(out[0], dict): raise ValueError(f"{path}: holds no records")
@@ -384,13 +392,15 @@ def read_records(
 
 # %% ../nbs/31_tasks.ipynb #0525c251
 def _files(folder, part, subset):
+    about = re.compile(r'(state|dataset_(info|dict))\.json$|cache-|\.')
     files = [p for p in sorted(folder.rglob('*')) if re.search(r'\.(jsonl?(\.gz)?|parquet|arrow)$', p.name)
-             and not re.search(r'^(state|dataset_(info|dict))\.json$', p.name) and not p.name.startswith(('cache-', '.'))]
+             and not about.match(p.name)]
     words = lambda p: re.split(r'[-_./]+', str(p.relative_to(folder)))
     mine = [p for p in files if subset is None or subset in str(p.relative_to(folder))]
     got = [p for p in mine if part in words(p)]
-    if not got: raise ValueError(f"{folder}: has no part {part!r}{f' of {subset!r}' if subset else ''}; it has "
-                                 f"{', '.join(str(p.relative_to(folder)) for p in files[:8]) or 'no files of records'}")
+    have = ', '.join(str(p.relative_to(folder)) for p in files[:8]) or 'no files of records'
+    what = f'{part!r} of {subset!r}' if subset else repr(part)
+    if not got: raise ValueError(f"{folder}: has no part {what}; it has {have}")
     return got
 
 def read_pairs(

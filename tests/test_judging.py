@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 
-from remask import judging as J
+
 from remask.denoiser import Denoised
 from remask.judging import boxed, extract, found, margin, mend, mended, number, pass_at, planted, run_program, same, share
 from remask.sampler import Noise, Process, argmax, sample
