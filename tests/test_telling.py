@@ -23,7 +23,7 @@ def floor(world, n=N):
     return float(d.mean() + 4*d.std())
 
 
-@pytest.mark.parametrize('L,passes', [(3, 2), (6, 3), (7, 3)])
+@pytest.mark.parametrize('L,passes', [(3, 2), (6, 3)])
 def test_a_chain_is_exact_in_as_many_passes_as_bisection_needs(L, passes):
     "ceil(log2(L+1)), with a coupling learned from rows; random order in as many passes is not, nor is one pass fewer"
     w = markov(3, L, .4, seed=1)
