@@ -17,7 +17,8 @@ from .schedules import linear, uniform_grid
 from .denoiser import trimmed
 from .sampler import Noise, Process, sample
 from .fast import Tally
-from .methods import field_table, SCORES, Desk, open_desk, text_method
+from .compare import field_table
+from .methods import SCORES, Desk, open_desk, text_method
 
 # %% ../nbs/27_cli.ipynb #4dc56e18
 def data(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLOOR', 'FAMILIES', 'FRONT', 'WORST', 'read_records', 'tidy', 'wide', 'read_published', 'cell', 'markdown',
            'comparison_markdown', 'interval', 'paired', 'gains', 'dominates', 'front', 'hypervolume', 'from_floor',
-           'heat_map', 'pareto']
+           'heat_map', 'pareto', 'perfect', 'distance', 'field_table']
 
 # %% ../nbs/26_compare.ipynb #e9dc3eeb
 import json
@@ -15,6 +15,12 @@ import matplotlib.pyplot as plt
 from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
 from .show import colour
+import torch
+from .worlds import markov, tv
+from .schedules import linear
+from .denoiser import Denoised
+from .sampler import Process, sample
+from .methods import FIELD, RECORDS, Method
 
 # %% ../nbs/26_compare.ipynb #d34f393c
 FLOOR = 'floor'
@@ -278,3 +284,40 @@ def _name(ax, method, at, std, xy, to):
     ax.errorbar(x, y, xerr=std[xy[0]], yerr=std[xy[1]], color=colour(method), lw=.8, **mark)
     ax.plot([x, to[0]], [y, to[1]], color=colour(method), lw=.4, alpha=.6)
     ax.text(*to, ' ' + method, color=colour(method), va='center', fontsize=8)
+
+# %% ../nbs/26_compare.ipynb #59631e1a
+def perfect(
+    world, # of few rows: `markov(3, 4)`
+): # (x, t, real) -> Denoised
+    "Tabulate a world's exact denoiser, with every head the field reads saying p(token | all others)"
+    n, L = world.space.mask + 1, world.space.L
+    rows = torch.cartesian_prod(*[torch.arange(n)]*L)
+    table = world.logits(rows)
+    own = table.exp().gather(-1, rows[..., None])[..., 0].clamp(1e-6, 1 - 1e-6)
+    at, heads = n**torch.arange(L).flip(0), [r.needs for r in RECORDS.values() if r.needs]
+    def denoise(x, t, real):
+        k = (x*at).sum(1)
+        return Denoised(table[k], None, dict.fromkeys(heads, torch.logit(own[k])))
+    return denoise
+
+# %% ../nbs/26_compare.ipynb #afbf73cf
+def distance(
+    m:Method, world, # of few rows
+    steps:int=16, n:int=6000, # rows drawn
+)->float:
+    "Measure the total variation between what a method draws from a perfect denoiser and the world's law"
+    proc, x = Process(perfect(world), linear, world.space), torch.full((n, world.space.L), world.space.mask)
+    ts = m.times(steps, linear, torch.ones(1, world.space.L, dtype=torch.bool))
+    return tv(world, sample(proc, x, ts, m.policy, m.draw, check=False))
+
+# %% ../nbs/26_compare.ipynb #75a54ae0
+def field_table()->str: # lines of Markdown
+    "Measure every method of the field and write the table of methods"
+    world = markov(3, 4, .5, seed=1)
+    paper = lambda p: f'[{p}](https://arxiv.org/abs/{p})' if p[:4].isdigit() else p
+    line = lambda k, r: (f"| `{k}` | {paper(r.paper)} | {r.what} | `{r.rule}` | "
+                         f"{'yes' if r.exact else 'no'} | "
+                         f"{FIELD[k].law} | {r.extra}{r.needs and ', head ' + r.needs} | "
+                         f"{distance(FIELD[k], world):.3f} |")
+    head = '| method | paper | what it does | rule | exact | law | extra NFE | distance |'
+    return '\n'.join([head, '|---'*8 + '|', *[line(k, r) for k, r in RECORDS.items()]])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIELD', 'RECORDS', 'PUBLISHED', 'METHODS', 'HEADS', 'SCORES', 'READINGS', 'Choices', 'method_name', 'method_id',
-           'Method', 'make_method', 'Record', 'perfect', 'distance', 'field_table', 'get_method', 'draw_sizes',
-           'Generated', 'generate', 'Desk', 'open_desk', 'text_method', 'less_repeated', 'Diary']
+           'Method', 'make_method', 'Record', 'get_method', 'draw_sizes', 'Generated', 'generate', 'Desk', 'open_desk',
+           'text_method', 'less_repeated', 'Diary']
 
 # %% ../nbs/24_methods.ipynb #28d96c7f
 import difflib, time
@@ -14,9 +14,8 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 from .tokens import TokenSpace, masked, restrict
-from .worlds import markov, tv
 from .schedules import linear, uniform_grid, visible_grid
-from .denoiser import Denoised, Denoiser, load_denoiser, trimmed
+from .denoiser import Denoiser, load_denoiser, trimmed
 from .sampler import (SIZE, Noise, Policy, Process, StepState, as_is, categorical, confidence, nucleus,
                             sample)
 from .remdm import (balanced, by_chance, by_confidence, by_confidence_n, cap, decayed, dfm,
@@ -281,15 +280,6 @@ _COMPETE = dict(
     rising_bar=_Row('published', 0, '0', 'self-masking', 'keep what clears a falling bar', 'keep p >= 1-a_s',
         lambda: above()))
 
-# %% ../nbs/24_methods.ipynb #2bae514b
-_BUDGET = dict(
-    on_schedule=_Row('ranked', 0, '0', 'here', 'surest draw first, with cap as a set',
-        'hide u < sigma, at most the room',
-        lambda: on_schedule(confidence, cap(.04))),
-    reference_order=_Row('published', 0, '0', 'the reference system',
-        'surest draw first, ahead of the schedule',
-        'reveal round(p hidden), at least 1', lambda: llada_budget()))
-
 # %% ../nbs/24_methods.ipynb #2eba6909
 def _corrected(edit): return random_order()._replace(edit=edit)
 
@@ -328,46 +318,17 @@ _LEARNED = dict(
         'keep top 1 - p(WRONG)', lambda: compete(reread(by_head('critic'))), 'critic'))
 
 # %% ../nbs/24_methods.ipynb #53316d37
+_BUDGET = dict(
+    on_schedule=_Row('ranked', 0, '0', 'here', 'surest draw first, with cap as a set',
+        'hide u < sigma, at most the room',
+        lambda: on_schedule(confidence, cap(.04))),
+    reference_order=_Row('published', 0, '0', 'the reference system',
+        'surest draw first, ahead of the schedule',
+        'reveal round(p hidden), at least 1', lambda: llada_budget()))
+
 _FIELD = _RATE | _FAMILY | _ORDER | _COMPETE | _BUDGET | _THOUGHTS | _EDITS | _LEARNED
 FIELD = _field(_FIELD)
 RECORDS = {k: Record(*(getattr(r, f) for f in Record._fields)) for k, r in _FIELD.items()}
-
-# %% ../nbs/24_methods.ipynb #de416cb9
-def perfect(
-    world, # of few rows: `markov(3, 4)`
-): # (x, t, real) -> Denoised
-    "Tabulate a world's exact denoiser, with every head the field reads saying p(token | all others)"
-    n, L = world.space.mask + 1, world.space.L
-    rows = torch.cartesian_prod(*[torch.arange(n)]*L)
-    table = world.logits(rows)
-    own = table.exp().gather(-1, rows[..., None])[..., 0].clamp(1e-6, 1 - 1e-6)
-    at, heads = n**torch.arange(L).flip(0), [r.needs for r in RECORDS.values() if r.needs]
-    def denoise(x, t, real):
-        k = (x*at).sum(1)
-        return Denoised(table[k], None, dict.fromkeys(heads, torch.logit(own[k])))
-    return denoise
-
-# %% ../nbs/24_methods.ipynb #c32ea868
-def distance(
-    m:Method, world, # of few rows
-    steps:int=16, n:int=6000, # rows drawn
-)->float:
-    "Measure the total variation between what a method draws from a perfect denoiser and the world's law"
-    proc, x = Process(perfect(world), linear, world.space), torch.full((n, world.space.L), world.space.mask)
-    ts = m.times(steps, linear, torch.ones(1, world.space.L, dtype=torch.bool))
-    return tv(world, sample(proc, x, ts, m.policy, m.draw, check=False))
-
-# %% ../nbs/24_methods.ipynb #ed95ab46
-def field_table()->str: # lines of Markdown
-    "Measure every method of the field and write the table of methods"
-    world = markov(3, 4, .5, seed=1)
-    paper = lambda p: f'[{p}](https://arxiv.org/abs/{p})' if p[:4].isdigit() else p
-    line = lambda k, r: (f"| `{k}` | {paper(r.paper)} | {r.what} | `{r.rule}` | "
-                         f"{'yes' if r.exact else 'no'} | "
-                         f"{FIELD[k].law} | {r.extra}{r.needs and ', head ' + r.needs} | "
-                         f"{distance(FIELD[k], world):.3f} |")
-    head = '| method | paper | what it does | rule | exact | law | extra NFE | distance |'
-    return '\n'.join([head, '|---'*8 + '|', *[line(k, r) for k, r in RECORDS.items()]])
 
 # %% ../nbs/24_methods.ipynb #3ecd3467
 def _published_rows():

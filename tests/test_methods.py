@@ -1,7 +1,7 @@
 """Every method of the field against a plain rewriting of its published step; and what is broken on purpose is caught."""
 import ast, inspect, math, pathlib, random, types
 import pytest, torch
-from remask import correctors, methods, prism, ranked, remdm, sampler, ups
+from remask import compare, correctors, methods, prism, ranked, remdm, sampler, ups
 from remask.denoiser import Denoised
 from remask.methods import FIELD, RECORDS
 from remask.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
@@ -402,7 +402,7 @@ def test_a_foreign_denoiser_is_told_what_is_wrong():
 # ---- law 5, and the table
 
 @pytest.fixture(scope='module')
-def made(): return {r.split('|')[1].strip(' `'): [c.strip() for c in r.split('|')[1:-1]] for r in methods.field_table().splitlines()[2:]}
+def made(): return {r.split('|')[1].strip(' `'): [c.strip() for c in r.split('|')[1:-1]] for r in compare.field_table().splitlines()[2:]}
 
 
 def test_the_table_in_the_readme_is_what_is_measured(made):
@@ -428,4 +428,4 @@ def floor():
 def test_what_is_called_exact_reaches_the_truth(name, made, floor):
     "At once where one position is written at a time, else as steps grow"
     if FIELD[name].law == 'ranked': assert float(made[name][-1]) < floor
-    else: assert methods.distance(FIELD[name], WORLD, 160) < floor
+    else: assert compare.distance(FIELD[name], WORLD, 160) < floor
