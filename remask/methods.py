@@ -462,8 +462,7 @@ def _detector(name): # score of a remasking model
     return score
 
 SCORES = dict( # name -> (desk, tally) -> score
-    chance=lambda desk, tally: lambda st: st.u,
-    confidence=lambda desk, tally: confidence,
+    chance=lambda desk, tally: lambda st: st.u, confidence=lambda desk, tally: confidence,
     psi=lambda desk, tally: fresh,
     look=lambda desk, tally: second_look(_asks(desk.network('writer'), tally, desk.vocab.space(desk.L))),
     boundaries=lambda desk, tally: shielded(confidence, lambda x: boundaries(desk.vocab, x)),
