@@ -64,7 +64,7 @@ answers: pull ## questions and answers: who says what is hidden again, and what 
 	@echo "remask: what became of planted mistakes is in reports/arithmetic-mend/mend.md; make ui shows the runs"
 
 ablations: pull ## one thing changed at a time: the head's training, steps, blocks, temperature, guidance, the end sign
-	@$(BIN)/dvc pull -q -r store train_ups_ablated && $(BIN)/dvc repro compare_ablations
+	@$(BIN)/dvc repro compare_ablations
 	@cat reports/arithmetic-answers-ablated/comparison.md
 
 repro-all: pull ## every domain
@@ -100,7 +100,7 @@ test: $(READY) ## everything continuous integration runs
 # A clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed. Two
 # lanes, one a core: DVC runs one stage at a time, and at this size a stage is mostly imports.
 LANE_plans := compare compare_remedies gates diagnosis effects
-LANE_others := compare_text detect rank compare_answers llada
+LANE_others := compare_text detect rank compare_answers compare_ablations llada
 LANES := plans others
 
 smoke: $(READY) ## every stage of every domain end to end with tiny sizes
@@ -117,7 +117,9 @@ TINY := -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/
 	-e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' \
 	-e 's/^texts: .*/texts: [teacher]/' -e 's/^writers: .*/writers: [writer, small_elbo, judge]/' \
 	-e 's/^detectors: .*/detectors: [critic, own_errors]/' -e 's/^policies_compared: .*/policies_compared: [random, own_errors]/' \
-	-e 's/^heads: .*/heads: [ups]/' -e 's/^decoders_compared: .*/decoders_compared: [commit, ups]/'
+	-e 's/^heads: .*/heads: [ups]/' -e 's/^decoders_compared: .*/decoders_compared: [commit, ups]/' \
+	-e 's/^heads_ablated: .*/heads_ablated: [ups_r02]/' -e 's/^decoders_ablated: .*/decoders_ablated: [ups, ups_r02]/' \
+	-e 's/^ablated_rows: .*/ablated_rows: 12/'
 
 ui: $(READY) ## show the results in MLflow
 	@test -f mlruns/mlflow.db || { echo "remask: there are no results yet; run make repro" >&2; exit 1; }
