@@ -100,7 +100,7 @@ test: $(READY) ## everything continuous integration runs
 # A clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed. Two
 # lanes, one a core: DVC runs one stage at a time, and at this size a stage is mostly imports.
 LANE_plans := compare compare_remedies gates diagnosis effects
-LANE_others := compare_text detect rank compare_answers compare_ablations llada
+LANE_others := compare_text detect rank compare_answers compare_ablations llada exactness sudoku
 LANES := plans others
 
 smoke: $(READY) ## every stage of every domain end to end with tiny sizes
