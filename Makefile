@@ -117,7 +117,7 @@ lane-%: $(READY)
 TINY := -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' \
 	-e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' \
 	-e 's/^texts: .*/texts: [teacher]/' -e 's/^writers: .*/writers: [writer, small_elbo, judge]/' \
-	-e 's/^detectors: .*/detectors: [critic, own_errors]/' -e 's/^policies_compared: .*/policies_compared: [random, own_errors]/' \
+	-e 's/^detectors: .*/detectors: [critic, own_errors]/' -e 's/^families_compared: .*/families_compared: [few]/' \
 	-e 's/^heads: .*/heads: [ups]/' -e 's/^decoders_compared: .*/decoders_compared: [commit, ups]/' \
 	-e 's/^heads_ablated: .*/heads_ablated: [ups_r02]/' -e 's/^decoders_ablated: .*/decoders_ablated: [ups, ups_r02]/' \
 	-e 's/^ablated_rows: .*/ablated_rows: 12/'

@@ -29,12 +29,12 @@ def read_params(
 
 # %% ../nbs/28_stages.ipynb #407aa4d2
 SECTIONS = dict(method='methods', process='processes', data='data', # what a name is looked up in
-                text='corpora', network='networks', policy='policies',
+                text='corpora', network='networks', family='families',
                 quiz='quizzes', model='models', decoder='decoders')
 
 def stage_params(
     params:dict, # the whole of params.yaml
-    given:dict, # from the command line: data, process, method, text, network, policy, ...
+    given:dict, # from the command line: data, process, method, text, network, family, ...
 )->dict:
     "Collect a stage's parameters: `run`, the sections of what is named, then the command line"
     out = dict(params['run'])

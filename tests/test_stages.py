@@ -10,7 +10,7 @@ PARAMS = read_params(ROOT/'params.yaml')
 DVC = yaml.safe_load((ROOT/'dvc.yaml').read_text())
 NOTEBOOK = {s: re.match(r'remask-stage (\w+)', d['cmd']).group(1) for s, d in DVC['stages'].items()}
 STAGES = sorted(set(NOTEBOOK.values()))
-ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='writer', policy='free',
+ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='writer', family='competing',
             quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
 
