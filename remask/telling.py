@@ -92,7 +92,7 @@ def growing(
 
 # %% ../nbs/36_telling.ipynb #b744618e
 def mend(
-    share:float=.8, # of the impossible tokens, rounded up
+    share:float=.7, # of the impossible tokens, rounded up
     bar:float=.05, # probability below which a token is impossible
 ): # StepState -> (B,L) ids
     "Edit visible tokens that the others rule out, some at a time"

@@ -38,15 +38,15 @@ def test_a_chain_is_exact_in_as_many_passes_as_bisection_needs(L, passes):
 def test_sudoku_is_exact_in_eight_passes_and_mended_in_four():
     w, real = sudoku(), torch.ones(1, 16) > 0
     r = coupling(w.data)
-    eight, four = telling_method(r), telling_method(r, growth=1., mends=2)
+    eight, four = telling_method(r), telling_method(r, growth=1., mends=3)
     x = draw(w, eight.policy, eight.times(8, linear, real), 2000)
     assert w.log_prob(x).isfinite().double().mean() > .99 and tv(w, x) < floor(w, 2000)
     valid = lambda p: w.log_prob(draw(w, p, four.times(4, linear, real), 2000)).isfinite().double().mean()
-    assert valid(four.policy) > 2*valid(four.policy._replace(edit=eight.policy.edit))
+    assert valid(four.policy) > .85 and valid(four.policy._replace(edit=eight.policy.edit)) < .1
 
 
 @pytest.mark.parametrize('alpha', [linear, cosine])
-@pytest.mark.parametrize('growth,mends', [(1., 0), (2., 0), (1., 2)])
+@pytest.mark.parametrize('growth,mends', [(1., 0), (1.5, 0), (2., 0), (1., 2), (1., 3)])
 def test_it_keeps_the_law_of_ranked_methods(alpha, growth, mends):
     w, log = markov(4, 9, .5, seed=1), []
     m = telling_method(coupling(w.sample_exact(500)), growth, mends)
