@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIELD', 'RECORDS', 'PUBLISHED', 'METHODS', 'HEADS', 'SCORES', 'READINGS', 'Choices', 'method_name', 'method_id',
-           'Method', 'make_method', 'Record', 'get_method', 'draw_sizes', 'Generated', 'generate', 'Desk', 'open_desk',
-           'text_method', 'less_repeated', 'Diary']
+           'Method', 'make_method', 'Record', 'telling_method', 'get_method', 'draw_sizes', 'Generated', 'generate',
+           'Desk', 'open_desk', 'text_method', 'less_repeated', 'Diary']
 
 # %% ../nbs/24_methods.ipynb #28d96c7f
 import difflib, time
@@ -30,6 +30,7 @@ from .correctors import (at_random, doubting, fading, informed, left_out, overwr
 from .text import Vocabulary, boundaries, line_of, word_of
 from .ups import Headed, by_head, load_head, on_decoded
 from .prism import prism
+from .telling import growing, mend, telling
 from .wrong_token import not_wrong
 from .fast import Tally, answer_where, counted, once, remembered, tabled
 
@@ -259,10 +260,26 @@ _ORDER = dict(
     dilated_order=_Row('ranked', 1, '0', '2506.19037', 'far from each other first (DUS)',
         'reveal by reversed bits',
         lambda: Policy(reveal_top(dilated))),
+    telling=_Row('ranked', 1, '0', 'here', 'what tells most of the rest, least of each other',
+        'max sum c_ij min(H_i, H_j)', lambda: telling()),
     threshold=_Row('published', 0, '0', '2505.22618', 'all that are sure, one at least (Fast-dLLM)',
         'reveal p > tau', lambda: commit(surer_than(.9))),
     entropy_bound=_Row('published', 0, '0', '2505.24857', 'as many as their entropy allows (EB)',
         'sum H - max H <= gamma', lambda: commit(within_entropy(.1), certainty)))
+
+# %% ../nbs/24_methods.ipynb #8d19b65f
+def telling_method(
+    r:Tensor, # (L,L) as `coupling` makes it
+    growth:float=2., # see `growing`
+    mends:int=0, # passes kept for mending
+    apart:float=5., # see `strangers`
+)->Method:
+    "Make a method of `telling`, at temperature 1 without nucleus"
+    edit = mend() if mends else as_is
+    plain = make_method('random', top_p=None, temperature=1., form='law')
+    name = f'telling_growth{float(growth)}_mends{mends}'
+    return plain._replace(policy=telling(r, apart, edit)._replace(name=name), times=growing(growth, mends),
+                          name=name, family='telling')
 
 # %% ../nbs/24_methods.ipynb #c5206b85
 _COMPETE = dict(

@@ -1,7 +1,7 @@
 """Every method of the field against a plain rewriting of its published step; and what is broken on purpose is caught."""
 import ast, inspect, math, pathlib, types
 import pytest, torch
-from remask import compare, correctors, methods, prism, ranked, remdm, sampler, ups
+from remask import compare, correctors, methods, prism, ranked, remdm, sampler, telling as tells, ups
 from remask.denoiser import Denoised
 from remask.methods import FIELD, RECORDS
 from remask.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
@@ -9,7 +9,7 @@ from remask.schedules import linear
 from remask.tokens import TokenSpace
 from remask.worlds import markov, tv
 
-L, K, MASK, PAD, SEEDS = 9, 4, 4, 5, (0, 1)
+L, K, MASK, PAD, SEEDS = 9, 4, 4, 5, (0, 1, 2)
 SPACE = TokenSpace(MASK, PAD, (torch.arange(6) < K).repeat(L, 1))
 HEADS = 'prism', 'ups', 'planner', 'critic'
 G = torch.Generator().manual_seed(1)
@@ -24,7 +24,7 @@ def looking(sure):
     return look
 
 
-LOOK, STEPS = [looking(5), looking(30)], (7, 23)   # one a seed
+LOOK, STEPS = [looking(5), looking(30), looking(5)], (7, 23, 3)   # one a seed
 PROC = Process(LOOK[0], linear, SPACE)
 START = torch.tensor([[MASK]*9, [MASK]*9, [1, 2] + [MASK]*7, [MASK]*6 + [PAD]*3, [MASK, 0, MASK] + [PAD]*6])
 sig = lambda v: 1/(1 + math.exp(-v))
@@ -147,6 +147,29 @@ def reference_order(r):
     return {i: float(i in take) for i in r.hidden}, {i: 0. for i in r.old}
 
 
+def remaining(hidden, i, j, half):
+    "What is left of the squared correlation of i and j once any one of the visible is known"
+    near = lambda a, b: half**abs(a - b)
+    by = [(near(i, j) - near(v, i)*near(v, j))**2/max(1e-6, 1 - near(v, i)**2)/max(1e-6, 1 - near(v, j)**2)
+          for v in range(L) if v not in hidden]
+    return min([1., near(i, j)**2, *by])
+
+
+def telling(half):
+    def step(r):
+        H = {i: entropy(r.P[i]) for i in r.hidden}
+        c = {(i, j): remaining(r.hidden, i, j, half)*(i != j) for i in r.hidden for j in r.hidden}
+        left, new = dict(H), []
+        while len(new) < min(len(r.hidden), r.n - len(r.old)):
+            gain = lambda i: sum(c[i, j]*min(H[i], left[j]) for j in r.hidden if j not in new) - 5*(H[i] - left[i])
+            worth = {i: round(gain(i), 12) for i in r.hidden if i not in new}
+            [i] = best(worth, worth, 1)
+            left = {j: v - c[i, j]*min(H[i], v) for j, v in left.items()}
+            new.append(i)
+        return {i: float(i in new) for i in r.hidden}, {i: 0. for i in r.old}
+    return step
+
+
 def twice_as_fast(r):
     take = best(r.u, r.hidden, round(min(1, 2*(1 - r.s))*len(r.ours)) - len(r.old))
     return {i: float(i in take) for i in r.hidden}, {i: 0. for i in r.old}
@@ -220,7 +243,7 @@ PLAIN = dict(
     reference_confidence=after(lambda r, seen: {i: min(1, g*len(seen)) for i, g in shares(r, r.p, seen).items()}),
     fixed_count=random_order, confidence_order=in_order(p),
     margin_order=in_order(lambda r: [sorted(q)[-1] - sorted(q)[-2] for q in r.P]),
-    entropy_order=in_order(lambda r: [-entropy(q) for q in r.P]), dilated_order=in_order(spread),
+    entropy_order=in_order(lambda r: [-entropy(q) for q in r.P]), dilated_order=in_order(spread), telling=telling(.5),
     threshold=sure(lambda r: [i for i in r.hidden if r.p[i] > .9], p), entropy_bound=sure(affordable, lambda r: [-entropy(q) for q in r.P]),
     p2=together(lambda r: [log(v) for v in r.p]), rcr=together(mixed(p, lambda r: r.psi)),
     self_masking=together(lambda r: [.2*u + .8*q for u, q in zip(r.u, second(r, 'p'))]), self_masking_free=together(p),
@@ -239,6 +262,7 @@ BOLD = dict(
     on_schedule=(lambda: ranked.on_schedule(ranked.confidence, remdm.cap(.5)), in_order(p, capped(.5))),
     reference_rate=(lambda: remdm.post_hoc(remdm.by_chance, remdm.cap(.5)), after(lambda r, seen: {i: min(.5, r.most) for i in seen})),
     token_to_token=(lambda: ranked.llada()._replace(edit=correctors.overwrite(.4)), (in_order(p), overwrite(.4))),
+    telling=(lambda: tells.telling(lambda L: .95**(torch.arange(L)[:, None] - torch.arange(L)).abs().double()), telling(.95)),
     wino=(lambda: correctors.wino(.3, .5), wino(.3, .5)))
 CASES = {k: [(methods._FIELD[k].make, plain), *([BOLD[k]] if k in BOLD else [])] for k, plain in PLAIN.items()}
 
@@ -292,7 +316,7 @@ def test_same_decisions_as_the_plain_rewriting(name): assert agrees(name)
 
 # ---- broken on purpose: one comparison, sign, term, factor, time or side at a time
 
-MODULES = {m.__name__: m for m in (sampler, remdm, ranked, ups, prism, correctors)}
+MODULES = {m.__name__: m for m in (sampler, remdm, ranked, ups, prism, correctors, tells)}
 SWAPS = dict(alpha_s='alpha_t', alpha_t='alpha_s', masked='decoded', decoded='masked', draft='x', s='t', t='s', psi='p', p='u',
              minimum='maximum', ours='decoded')
 
@@ -346,7 +370,8 @@ def broken(name): return [(f, what, b) for f in functions(FIELD[name].policy) fo
 # What changes nothing, and why: (function, the expression when it is broken)
 HARMLESS = {
     'only the shape is read': ['ancestral .expand_as(st.u)', 'level .expand_as(st.u)', 'psi_sampler .expand_as(st.u)', 'never zeros_like(st.u)',
-        'as_seen zeros_like(st.decoded)', 'reread zeros_like(st.decoded)', 'dilated zeros_like(st.u)', 'dilated st.u.shape'],
+        'as_seen zeros_like(st.decoded)', 'reread zeros_like(st.decoded)', 'dilated zeros_like(st.u)', 'dilated st.u.shape', 'telling known.to(st.u)',
+        'telling st.u.shape'],
     'more bits than needed keep the order': ['dilated shape[1] + 1'],
     'the last step reveals everything, whatever it is told': ['by_budget st.t > 0', 'by_budget st.decoded.sum', 'commit st.t > 0', 'commit st.t == 0',
         'wino st.t == 0', 'wino st.decoded & (st.s == 0)'],
@@ -357,6 +382,8 @@ HARMLESS = {
     'without temperature there is no noise': ['informed (says(st), +('],
     'the planner of P2 itself is the probability': ['p2 where(st.decoded, log(st.p), eta'],
     'kappa is 0': ['psi_sampler (1 + share(st))'],
+    'what is visible has no entropy': ['given (hidden[:, :, None] | hidden[:, None])'],
+    'nobody asks how much is left of what is taken': ['strangers taken & ~more'],
     'a function is not compared': ['psi_sampler not 0 > kappa', 'take_back count >= 0'],
     'cap and rescale look at nothing': ['remdm st.decoded, st.p)', 'remdm st.masked, st.psi)', 'wanted st.decoded, st.p)', 'wanted st.masked, st.psi)',
         'post_hoc st.decoded | (pick(st) | (not protect))'],

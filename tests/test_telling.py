@@ -4,7 +4,8 @@ from remask.denoiser import Denoised
 from remask.ranked import random_order
 from remask.sampler import Noise, Process, categorical, sample
 from remask.schedules import cosine, linear, uniform_grid
-from remask.telling import coupling, given, growing, mend, strangers, telling_method
+from remask.methods import telling_method
+from remask.telling import coupling, given, growing, mend, strangers
 from remask.tokens import hide
 from remask.worlds import markov, sudoku, tv
 
