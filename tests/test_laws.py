@@ -79,7 +79,7 @@ def case(request):
 
 @pytest.mark.parametrize('name', METHODS)
 def test_laws(name, case):
-    m, (proc, x, real) = METHODS[name], case
+    m, (proc, _, real) = METHODS[name], case
     keeps_the_laws(m, *case, m.times(23 if RECORDS[m.family].extra != 'L' else 5, proc.alpha, real[:1] | True))
 
 
