@@ -25,7 +25,7 @@ def test_the_published_methods_are_the_librarys():
     assert set(PUBLISHED) <= set(PARAMS['methods'])
     for name in PUBLISHED:
         row = PARAMS['methods'][name]
-        assert row['process'] == 'v1' and not row.get('corrected') and choices(row) == METHODS[name].params, name
+        assert row['process'] == 'v1' and not row.get('corrected') and make_method(**choices(row)).params == METHODS[name].params, name
         assert method_id(METHODS[name].name) == name
 
 
@@ -35,6 +35,12 @@ def test_every_method_can_be_made_and_bears_its_name(name):
     network = '' if row['process'] == 'v1' else row['process'] + '_'
     steps = f"_steps{row['steps']}" if 'steps' in row else ''
     assert name == 'corrected_'*bool(row.get('corrected')) + network + method_id(make_method(**choices(row)).name) + steps
+
+
+def test_what_a_row_does_not_say_is_the_librarys_choice():
+    known = declared(stage('sample'))
+    assert {k: known[k] for k in Choices._fields if k in known} == {k: v for k, v in Choices._field_defaults.items() if k in known}
+    for name, row in PARAMS['methods'].items(): assert not {k: v for k, v in choices(row).items() if v == known[k]}, name
 
 
 def test_every_name_that_is_used_is_known():
@@ -95,7 +101,7 @@ def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
     got, defaults = choose(stage(name), stage_params(PARAMS, given), given), declared(stage(name))
     from_dvc = {k for d in DVC['stages'].values() if f'remask-stage {name} ' in d['cmd']
                 for k in re.findall(r'(\w+)=', d['cmd'])}
-    assert set(defaults) - set(got) <= from_dvc | {'corrected', 'rows', 'seed', 'givens', 'heads', 'y1_only', *Choices._fields[Choices._fields.index('grid'):]}
+    assert set(defaults) - set(got) <= from_dvc | {'corrected', 'rows', 'seed', 'givens', 'heads', 'y1_only', *Choices._fields}
     for k, v in got.items(): # of the type the notebook was written for
         assert v is None or type(v) is type(defaults[k]) or {type(v), type(defaults[k])} == {int, float}, k
 
