@@ -87,6 +87,16 @@ def _fill(exp, run, points, params=(), tags=(), artifacts=()):
     for f in artifacts: shutil.copy(f, to)
     exp.client.set_terminated(run)
 
+def _record(exp, name, metrics, per_seed=(), params=(), tags=(), artifacts=()): # -> run id
+    for f in artifacts:
+        if not Path(f).is_file(): raise FileNotFoundError(f"run {name}: no file {f} to attach; make it first")
+    run = exp.client.create_run(exp.id, run_name=name).info.run_id
+    try: _fill(exp, run, _points(metrics, per_seed), params, tags, artifacts)
+    except BaseException:
+        exp.client.delete_run(run)
+        raise
+    return run
+
 # %% ../nbs/26_track.ipynb #3ab78506
 def log_run(
     exp:Experiment,
@@ -98,13 +108,7 @@ def log_run(
     artifacts=(), # files shown on the run's page
 )->str: # run id
     "Record a method in a new run, then retire the runs of that name before it"
-    for f in artifacts:
-        if not Path(f).is_file(): raise FileNotFoundError(f"run {name}: no file {f} to attach; make it first")
-    run = exp.client.create_run(exp.id, run_name=name).info.run_id
-    try: _fill(exp, run, _points(metrics, per_seed), params, tags, artifacts)
-    except BaseException:
-        exp.client.delete_run(run)
-        raise
+    run = _record(exp, name, metrics, per_seed, params, tags, artifacts)
     retire(exp, [run], name)
     return run
 
@@ -116,7 +120,7 @@ def log_runs(
     artifacts, # record -> files
 ):
     "Record every method of a comparison, and retire all other runs"
-    retire(exp, [log_run(exp, r['method'], r['summary'], r['per_seed'], r['params'], tags(r), artifacts(r))
+    retire(exp, [_record(exp, r['method'], r['summary'], r['per_seed'], r['params'], tags(r), artifacts(r))
                  for r in records])
 
 # %% ../nbs/26_track.ipynb #e4040083
