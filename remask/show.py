@@ -171,8 +171,7 @@ def film_text(
 def show_curve(
     curves:dict, # name -> y, or (x,y); y is (T,) or (S,T), one row per run
     ref=None, # (T,) or (x,y), the curve they ought to follow
-    xlabel:str='', # in the field's symbols
-    ylabel:str='',
+    xlabel:str='', ylabel:str='', # in the field's symbols
     ax=None,
 ):
     "Draw named curves, each in its own colour, beside a dashed reference"
@@ -181,12 +180,13 @@ def show_curve(
     ax = _axes(ax, 4.2 + crowded*(.5 + .075*max(map(len, curves))), 2.8)
     xy = lambda c: [np.asarray(v) for v in (c if isinstance(c, tuple) else (np.arange(np.shape(c)[-1]), c))]
     if ref is not None: ax.plot(*xy(ref), c=colour('reference'), ls='--', lw=1.2, label='reference', zorder=3)
-    for name, c in curves.items():
+    for k, (name, c) in enumerate(curves.items()):
         x, y = xy(c)
-        ax.plot(x, y.mean(0) if y.ndim == 2 else y, color=colour(name), lw=1.8, label=name)
+        mark = dict(marker='osD^vP*X<>'[k % 10], ms=5, markevery=max(1, len(x)//6)) if len(curves) > 8 else {}
+        ax.plot(x, y.mean(0) if y.ndim == 2 else y, c=colour(name), lw=1.8, label=name, **mark)
         if y.ndim == 2: ax.fill_between(x, y.min(0), y.max(0), color=colour(name), alpha=.2, lw=0)
-    beside = dict(loc='center left', bbox_to_anchor=(1, .5)) if crowded else {}
-    ax.set(xlabel=xlabel, ylabel=ylabel); ax.legend(frameon=False, fontsize=8, **beside); sns.despine(ax=ax)
+    ax.legend(frameon=False, fontsize=8, **dict(loc='center left', bbox_to_anchor=(1, .5)) if crowded else {})
+    ax.set(xlabel=xlabel, ylabel=ylabel); sns.despine(ax=ax)
     return ax
 
 # %% ../nbs/06_show.ipynb #da60dfed
