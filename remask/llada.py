@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['from_column', 'behind', 'on_answer', 'sft_alpha', 'sft', 'answer_bce', 'answer_loss', 'early', 'late', 'by_ratios',
            'block_alpha', 'certainty', 'lead', 'gated', 'drawn', 'columns', 'Writing', 'write', 'strata',
-           'log_likelihood', 'SecondStream', 'Streamed']
+           'log_likelihood', 'SecondStream', 'Streamed', 'load_scorer']
 
 # %% ../nbs/21_llada.ipynb #48f13857
 import copy
@@ -18,11 +18,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from .tokens import TokenSpace, masked, real, top
 from .schedules import linear, uniform_grid
 from .forward import mask_forward
-from .denoiser import Denoised
+from .denoiser import Denoised, open_tensors
 from .loss import nll
 from .train import Recipe
 from .sampler import Noise, Policy, Process, _invert, argmax, confidence, sample
 from .ranked import compete, llada, ratio_grid, reveal_top
+from .ups import Headed, load_head
 
 # %% ../nbs/21_llada.ipynb #577c0ab6
 def from_column(
@@ -349,3 +350,22 @@ class Streamed(nn.Module):
         "Score ids as the network does, and positions by the stream"
         out = self.net(x, t, real, at)
         return out._replace(heads=out.heads | {self.name: self.second()})
+
+# %% ../nbs/21_llada.ipynb #16858298
+def load_scorer(
+    path, # file `save_net` wrote of a `ScoreHead` or a `SecondStream`
+    net, # the `Denoiser` it was trained on
+    name:str='ups', # of the head
+)->tuple: # (`Headed` or `Streamed` in eval mode, provenance dict)
+    "Put a saved head, or a saved second stream, on its network; raise ValueError if it does not fit"
+    tensors, about = open_tensors(path)
+    after, d = (about.get('config', {}).get(k) for k in ('after', 'd'))
+    if after is None:
+        head, origin = load_head(path, net.config['d'])
+        return Headed(net, **{name: head}).eval(), origin
+    if d != net.config['d'] or max(after) >= len(net.blocks):
+        raise ValueError(f"{path}: reads blocks {after} of width {d}, the network has {len(net.blocks)} "
+                         f"of width {net.config['d']}; use the stream trained on this network")
+    both = Streamed(net, after, name)
+    both.second.load_state_dict(tensors)
+    return both.eval(), about['provenance']

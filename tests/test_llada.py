@@ -3,11 +3,11 @@ import itertools, math
 import pytest, torch
 from torch.nn.functional import softmax
 
-from remask.denoiser import Denoised, Denoiser
+from remask.denoiser import Denoised, Denoiser, save_net
 from remask.fast import Tally
 from remask.forward import Noisy
 from remask.llada import (Streamed, Writing, answer_bce, answer_loss, behind, by_ratios, certainty, columns, drawn,
-                          early, from_column, gated, late, lead, log_likelihood, on_answer, sft, sft_alpha, strata, write)
+                          early, from_column, gated, late, lead, load_scorer, log_likelihood, on_answer, sft, sft_alpha, strata, write)
 from remask.ranked import compete, llada, reveal_top
 from remask.sampler import Noise, Policy, categorical, confidence
 from remask.tokens import TokenSpace
@@ -397,3 +397,22 @@ def test_the_networks_answer_is_left_as_it_is():
         out = look(x); kept.setdefault('a', (out.logits, out.logits.clone())); return out
     write(columns(say), SPACE, prompts(), Writing(compete(gated(confidence, [EOS])), drawn(1.), 8, 4, guidance=1.))
     assert kept['a'][0].equal(kept['a'][1])
+
+
+@pytest.mark.parametrize('k', [0, 1], ids=['head', 'stream'])
+def test_what_was_trained_beside_a_network_is_put_on_it_again(k, tmp_path):
+    one, x, ok = nets()[k], clean(3), torch.ones(3, L).bool()
+    part = one.second if k else one.heads['ups']
+    for p in part.parameters(): torch.nn.init.normal_(p, std=.3)             # also what is zero at the start
+    save_net(path := tmp_path/'part.safetensors', part, steps=7)
+    back, origin = load_scorer(path, bare(one.net))
+    with torch.no_grad(): a, b = (n(x, .5, ok) for n in (one, back))
+    assert a.logits.equal(b.logits) and a.heads['ups'].equal(b.heads['ups']) and origin['steps'] == 7
+    wide = Denoiser(torch.zeros(L, 0), SPACE.legal, 24, 2, 2, 0., False)
+    with pytest.raises(ValueError, match='of width 16'): load_scorer(path, wide)
+
+
+def bare(net): # a copy without the stream that listens to it
+    out = Denoiser(torch.zeros(L, 0), SPACE.legal, 16, 2, 2, 0., False)
+    out.load_state_dict(net.state_dict())
+    return out.eval()
