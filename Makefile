@@ -119,7 +119,7 @@ TINY := -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/
 	-e 's/^texts: .*/texts: [teacher]/' -e 's/^writers: .*/writers: [writer, small_elbo, judge]/' \
 	-e 's/^detectors: .*/detectors: [critic, own_errors]/' -e 's/^families_compared: .*/families_compared: [few]/' \
 	-e 's/^heads: .*/heads: [ups]/' -e 's/^decoders_compared: .*/decoders_compared: [commit, ups]/' \
-	-e 's/^heads_ablated: .*/heads_ablated: [ups_r02]/' -e 's/^decoders_ablated: .*/decoders_ablated: [ups, ups_r02]/' \
+	-e 's/^heads_ablated: .*/heads_ablated: [stream]/' -e 's/^decoders_ablated: .*/decoders_ablated: [ups, stream_mended]/' \
 	-e 's/^ablated_rows: .*/ablated_rows: 12/'
 
 ui: $(READY) ## show the results in MLflow
