@@ -101,7 +101,7 @@ def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
     got, defaults = choose(stage(name), stage_params(PARAMS, given), given), declared(stage(name))
     from_dvc = {k for d in DVC['stages'].values() if f'remask-stage {name} ' in d['cmd']
                 for k in re.findall(r'(\w+)=', d['cmd'])}
-    assert set(defaults) - set(got) <= from_dvc | {'corrected', 'rows', 'seed', 'givens', 'heads', 'y1_only', *Choices._fields}
+    assert set(defaults) - set(got) <= from_dvc | {'corrected', 'rows', 'seed', 'givens', 'heads', *Choices._fields}
     for k, v in got.items(): # of the type the notebook was written for
         assert v is None or type(v) is type(defaults[k]) or {type(v), type(defaults[k])} == {int, float}, k
 
