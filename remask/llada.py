@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from .tokens import TokenSpace, masked, real, top
 from .schedules import linear, uniform_grid
 from .forward import mask_forward
-from .denoiser import Denoised, open_tensors
+from .denoiser import Denoised, _load, open_tensors
 from .loss import nll
 from .train import Recipe
 from .sampler import Noise, Policy, Process, _invert, argmax, confidence, sample
@@ -358,8 +358,7 @@ def load_scorer(
     name:str='ups', # of the head
 )->tuple: # (`Headed` or `Streamed` in eval mode, provenance dict)
     "Put a saved head, or a saved second stream, on its network; raise ValueError if it does not fit"
-    tensors, about = open_tensors(path)
-    after, d = (about.get('config', {}).get(k) for k in ('after', 'd'))
+    after, d = (open_tensors(path)[1].get('config', {}).get(k) for k in ('after', 'd'))
     if after is None:
         head, origin = load_head(path, net.config['d'])
         return Headed(net, **{name: head}).eval(), origin
@@ -367,5 +366,5 @@ def load_scorer(
         raise ValueError(f"{path}: reads blocks {after} of width {d}, the network has {len(net.blocks)} "
                          f"of width {net.config['d']}; use the stream trained on this network")
     both = Streamed(net, after, name)
-    both.second.load_state_dict(tensors)
-    return both.eval(), about['provenance']
+    _, origin = _load(path, lambda **_: both.second, (), None)
+    return both.eval(), origin
