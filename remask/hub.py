@@ -25,9 +25,9 @@ from .loss import masked_loss
 from .train import _rng, batch_rows
 from .forward import Noisy
 from .sampler import Noise, Policy, confidence
-from .ranked import compete, reveal_top
+from .ranked import certainty, compete, margin, reveal_top
 from .ups import ScoreHead, by_head, load_head, remask_noise
-from .llada import Writing, _gather, answer_bce, certainty, gated, lead, on_answer, sft_alpha, write
+from .llada import Writing, _gather, answer_bce, gated, on_answer, sft_alpha, write
 
 # %% ../nbs/34_hub.ipynb #28c91ed5
 def save_small(
@@ -280,7 +280,7 @@ def answers(self:Hub,
     return out
 
 # %% ../nbs/34_hub.ipynb #2cfcad0a
-SOURCES = dict(tps_prob=confidence, entropy=certainty, margin=lead, random=lambda st: st.u)
+SOURCES = dict(tps_prob=confidence, entropy=certainty, margin=margin, random=lambda st: st.u)
 
 def arm(
     policy:str='dynamic', # or 'commit', which never takes a token back

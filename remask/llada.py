@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['from_column', 'behind', 'on_answer', 'sft_alpha', 'sft', 'answer_bce', 'answer_loss', 'early', 'late', 'by_ratios',
-           'block_alpha', 'certainty', 'lead', 'gated', 'drawn', 'columns', 'Writing', 'write', 'strata',
-           'log_likelihood', 'SecondStream', 'Streamed', 'load_scorer']
+           'block_alpha', 'gated', 'drawn', 'columns', 'Writing', 'write', 'strata', 'log_likelihood', 'SecondStream',
+           'Streamed', 'load_scorer']
 
 # %% ../nbs/21_llada.ipynb #48f13857
 import copy
@@ -115,19 +115,6 @@ def block_alpha(
     "Turn the plan of a block into a schedule for the grid of S equal steps"
     share = kept.double()/kept[:, -1:].clamp(min=1)
     return lambda t, real: share[:, [round((1 - t)*(kept.shape[1] - 1))]]
-
-# %% ../nbs/21_llada.ipynb #dd1b5a56
-def _logp(st): return st.logits.float().log_softmax(-1)
-
-def certainty(st):
-    "Score a position by how certain the network is of it: 1 - entropy/log V"
-    logp = _logp(st)
-    return 1 + (logp.exp()*logp.clamp(min=-1e4)).sum(-1).double()/torch.tensor(logp.shape[-1]).log()
-
-def lead(st):
-    "Score a position by the lead of its likeliest token over the next (top-1 margin)"
-    a, b = _logp(st).topk(2).values.exp().double().unbind(-1)
-    return a - b
 
 # %% ../nbs/21_llada.ipynb #f1ed56ad
 def gated(

@@ -10,7 +10,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor
 from .schedules import when
 from .sampler import Policy, as_is
-from .ranked import certainty
+from .ranked import entropy
 from .tokens import top
 
 # %% ../nbs/17_telling.ipynb #f366bb4e
@@ -79,7 +79,7 @@ def telling(
     def reveal(st):
         known = r(st.p.shape[1]) if callable(r) else r
         n = (st.n_visible - st.decoded.sum(1, keepdim=True)).clamp(min=0)
-        c, h = given(known.to(st.p), st.masked), -certainty(st)*st.masked
+        c, h = given(known.to(st.p), st.masked), entropy(st)*st.masked
         return strangers(c, h, st.masked, torch.minimum(n, st.masked.sum(1, keepdim=True)), apart).double()
     return Policy(reveal, edit=edit)
 

@@ -6,9 +6,9 @@ from torch.nn.functional import softmax
 from remask.denoiser import Denoised, Denoiser, save_net
 from remask.fast import Tally
 from remask.forward import Noisy
-from remask.llada import (Streamed, Writing, answer_bce, answer_loss, behind, by_ratios, certainty, columns, drawn,
-                          early, from_column, gated, late, lead, load_scorer, log_likelihood, on_answer, sft, sft_alpha, strata, write)
-from remask.ranked import compete, llada, reveal_top
+from remask.llada import (Streamed, Writing, answer_bce, answer_loss, behind, by_ratios, columns, drawn,
+                          early, from_column, gated, late, load_scorer, log_likelihood, on_answer, sft, sft_alpha, strata, write)
+from remask.ranked import certainty, compete, llada, margin, reveal_top
 from remask.sampler import Noise, Policy, categorical, confidence
 from remask.tokens import TokenSpace
 from remask.train import fit, row_losses
@@ -112,7 +112,7 @@ def test_an_end_that_is_not_legal_is_never_written():
     assert (got != EOS).all() and got.equal(published(prompts(), 8, 8, no_eos=True))
 
 
-SOURCES = dict(ups=by_head(), tps_prob=confidence, random=lambda st: st.u, entropy=certainty, margin=lead, constant=lambda st: 0*st.p)
+SOURCES = dict(ups=by_head(), tps_prob=confidence, random=lambda st: st.u, entropy=certainty, margin=margin, constant=lambda st: 0*st.p)
 
 
 @pytest.mark.parametrize('plan', [early, late])
