@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['from_column', 'behind', 'on_answer', 'sft_alpha', 'sft', 'answer_bce', 'answer_loss', 'early', 'late', 'by_ratios',
            'block_alpha', 'gated', 'drawn', 'columns', 'Writing', 'write', 'strata', 'log_likelihood', 'SecondStream',
-           'Streamed', 'load_scorer']
+           'Streamed', 'load_scorer', 'at_length']
 
 # %% ../nbs/21_llada.ipynb #48f13857
 import copy
@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from .tokens import TokenSpace, masked, real, top
 from .schedules import linear, uniform_grid
 from .forward import mask_forward
-from .denoiser import Denoised, _load, open_tensors
+from .denoiser import Denoised, Denoiser, _load, open_tensors
 from .loss import nll
 from .train import Recipe
 from .sampler import Noise, Policy, Process, _invert, argmax, confidence, sample
@@ -355,3 +355,15 @@ def load_scorer(
     both = Streamed(net, after, name)
     _, origin = _load(path, lambda **_: both.second, (), None)
     return both.eval(), origin
+
+# %% ../nbs/21_llada.ipynb #bc743a93
+def at_length(
+    net:Denoiser, # whose positions stand in a line and may all hold the same ids
+    L:int, # positions
+)->Denoiser: # with the same weights
+    "Rebuild a network for rows of another length; raise ValueError if its positions are not alike"
+    if net.places.numel() or not net.legal.equal(net.legal[:1].expand_as(net.legal)):
+        raise ValueError("the positions of this network are not alike, so it has no other lengths")
+    other = Denoiser(net.places.new_zeros(L, 0), net.legal[:1].repeat(L, 1), **net.config)
+    other.load_state_dict(net.state_dict() | dict(places=other.places, legal=other.legal))
+    return other.to(net.legal.device).train(net.training)
