@@ -377,6 +377,7 @@ HARMLESS = {
         'wino st.t == 0', 'wino st.decoded & (st.s == 0)'],
     'nothing is hidden again where this is asked': ['ancestral (1 + st.sigma)', 'reveal_top (1 + st.sigma)'],
     'the score is not read': ['confidence return st.u'],
+    'of the score only the order is read': ['certainty entropy(st) * math.log', 'certainty st.logits.shape[+1]'],
     'the masked are not judged': ['says_of_own where(st.masked, st.u'],
     'the first in order is within every bound': ['commit top(score(st), st.decoded, 1)'],
     'without temperature there is no noise': ['informed (says(st), +('],
