@@ -23,7 +23,7 @@ from .remdm import (balanced, by_chance, by_confidence, by_confidence_n, cap, de
                           remdm_conf, remdm_loop, remdm_switch, rescale, wanted)
 from .ranked import (above, adaptive, blended, by_budget, by_group, certainty, commit, compete,
                            consensus, dilated, llada, llada_budget, margin, on_schedule, p2, partly_random,
-                           random_order, rcr, repair, reread, reveal_top, second_look, shielded,
+                           random_order, rcr, repair, reread, reveal_top, second_look, settled, shielded,
                            surer_than, within_entropy)
 from .correctors import (at_random, doubting, fading, informed, left_out, overwrite, refill, tolerator,
                                wino)
@@ -334,6 +334,8 @@ _BUDGET = dict(
     on_schedule=_Row('ranked', 0, '0', 'here', 'surest draw first, with cap as a set',
         'hide u < sigma, at most the room',
         lambda: on_schedule(confidence, cap(.04))),
+    settled=_Row('published', 0, '0', 'here', 'surest first, all that is sure at once, doubt taken back',
+        'also p > .9999; hide psi < .99', lambda: settled()),
     reference_order=_Row('published', 0, '0', 'the reference system',
         'surest draw first, ahead of the schedule',
         'reveal round(p hidden), at least 1', lambda: llada_budget()))

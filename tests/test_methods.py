@@ -140,6 +140,14 @@ def capped(eta):
     return back
 
 
+def settled(sure, low):
+    due = in_order(lambda r: r.p, worst(lambda r: r.psi, lambda r: sum(r.psi[i] < low for i in r.old)))
+    def step(r):
+        show, gone = due(r)
+        return {i: max(show[i], float(r.p[i] > sure)) for i in r.hidden}, gone
+    return step
+
+
 def reference_order(r):
     q = torch.tensor(min(1, max(0, (r.b - r.a)/(1 - r.a + 1e-8)))).double().float()
     k = max(1, int((q.double()*len(r.hidden)).float().round())) if r.s else len(r.hidden)
@@ -252,7 +260,7 @@ PLAIN = dict(
     gibbs=(random_order, gibbs), informed=(random_order, correct(lambda r: 1)),
     informed_fading=(random_order, correct(lambda r: round(2*r.s))), informed_any=(random_order, correct(lambda r: 1, .5, True)),
     tolerator=(twice_as_fast, examine), token_to_token=(in_order(p), overwrite(.9)),
-    token_to_mask=in_order(p, worst(p, lambda r: sum(r.p[i] < .1 for i in r.old))), wino=wino(.6, .9),
+    settled=settled(.9999, .99), token_to_mask=in_order(p, worst(p, lambda r: sum(r.p[i] < .1 for i in r.old))), wino=wino(.6, .9),
     prism=in_order(p, worst(lambda r: r.heads['prism'], lambda r: 1)), remedi=together(mixed(p, lambda r: r.heads['ups'])),
     p2_planner=together(mixed(lambda r: [log(v) for v in r.p], lambda r: [log(v) for v in r.heads['planner']])),
     critic=together(lambda r: second(r, 'critic')))
@@ -261,6 +269,7 @@ BOLD = dict(
     balanced=(lambda: remdm.balanced(remdm.wanted(remdm.cap(.5))), by_row(lambda r: {i: min(.5, r.most) for i in r.old})),
     on_schedule=(lambda: ranked.on_schedule(ranked.confidence, remdm.cap(.5)), in_order(p, capped(.5))),
     reference_rate=(lambda: remdm.post_hoc(remdm.by_chance, remdm.cap(.5)), after(lambda r, seen: {i: min(.5, r.most) for i in seen})),
+    settled=(lambda: ranked.settled(.4, .6), settled(.4, .6)),
     token_to_token=(lambda: ranked.llada()._replace(edit=correctors.overwrite(.4)), (in_order(p), overwrite(.4))),
     telling=(lambda: tells.telling(lambda L: .95**(torch.arange(L)[:, None] - torch.arange(L)).abs().double()), telling(.95)),
     wino=(lambda: correctors.wino(.3, .5), wino(.3, .5)))
