@@ -334,8 +334,9 @@ _BUDGET = dict(
     on_schedule=_Row('ranked', 0, '0', 'here', 'surest draw first, with cap as a set',
         'hide u < sigma, at most the room',
         lambda: on_schedule(confidence, cap(.04))),
-    settled=_Row('published', 0, '0', 'here', 'surest first, all that is sure at once, doubt taken back',
-        'also p > .9999; hide psi < .99', lambda: settled()),
+    settled=_Row('published', 0, '0', 'here',
+        'all that is sure at once, surest of the rest, doubt taken back', 'reveal p > .9999; hide psi < .99',
+        lambda: settled()),
     reference_order=_Row('published', 0, '0', 'the reference system',
         'surest draw first, ahead of the schedule',
         'reveal round(p hidden), at least 1', lambda: llada_budget()))

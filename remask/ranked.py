@@ -6,7 +6,7 @@
 __all__ = ['reveal_top', 'llada', 'random_order', 'margin', 'entropy', 'certainty', 'dilated', 'commit', 'surer_than',
            'within_entropy', 'remask_set', 'on_schedule', 'compete', 'p2', 'rcr', 'proofread', 'second_look',
            'consensus', 'shielded', 'by_group', 'reread', 'blended', 'partly_random', 'adaptive', 'above', 'repair',
-           'take_back', 'short_of', 'settled', 'ratio_grid', 'by_budget', 'llada_budget']
+           'take_back', 'short_of', 'ratio_grid', 'by_budget', 'llada_budget', 'settled']
 
 # %% ../nbs/15_ranked.ipynb #a7ef28e7
 import math
@@ -248,17 +248,6 @@ def short_of(bar:float): # StepState -> (B,1)
     "Count the decoded tokens that score below a bar"
     return lambda st: ((st.score < bar) & st.decoded).sum(1, keepdim=True)
 
-# %% ../nbs/15_ranked.ipynb #8833307b
-def settled(
-    sure:float=.9999, # a draft of more probability is revealed ahead of the schedule
-    bar:float=.99, # what was written with less is taken back
-)->Policy:
-    "Reveal the surest on schedule and all that is sure at once, and take back what was written in doubt"
-    if not 0 <= bar <= 1: raise ValueError(f"bar={bar}: must lie in [0,1]")
-    due, ahead = reveal_top(), surer_than(sure)
-    return Policy(lambda st: torch.maximum(due(st), ahead(st).double()), take_back(short_of(bar)),
-                  lambda st: st.psi)
-
 # %% ../nbs/15_ranked.ipynb #15ae0002
 def ratio_grid(
     ratios, # share hidden after each step; never rising, the last one 0
@@ -283,3 +272,14 @@ def by_budget(st):
 def llada_budget():
     "Reveal in order of confidence with the reference system's budget (ahead of the schedule)"
     return Policy(reveal=lambda st: by_budget(st).double())
+
+# %% ../nbs/15_ranked.ipynb #8833307b
+def settled(
+    sure:float=.9999, # a draft of more probability is revealed ahead of the schedule
+    bar:float=.99, # what was written with less is taken back
+)->Policy:
+    "Reveal all that is sure at once and the surest of the rest, and take back what was written in doubt"
+    if not 0 <= bar <= 1: raise ValueError(f"bar={bar}: must lie in [0,1]")
+    ahead = surer_than(sure)
+    reveal = lambda st: (by_budget(st) | ahead(st)).double()
+    return Policy(reveal, take_back(short_of(bar)), lambda st: st.psi)

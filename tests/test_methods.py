@@ -141,10 +141,10 @@ def capped(eta):
 
 
 def settled(sure, low):
-    due = in_order(lambda r: r.p, worst(lambda r: r.psi, lambda r: sum(r.psi[i] < low for i in r.old)))
+    back = worst(lambda r: r.psi, lambda r: sum(r.psi[i] < low for i in r.old))
     def step(r):
-        show, gone = due(r)
-        return {i: max(show[i], float(r.p[i] > sure)) for i in r.hidden}, gone
+        show, gone = reference_order(r)[0], back(r) if r.s else []
+        return {i: max(show[i], float(r.p[i] > sure)) for i in r.hidden}, {i: float(i in gone) for i in r.old}
     return step
 
 
