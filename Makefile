@@ -78,7 +78,7 @@ exactness: pull ## every method against exact truth: chains and 4x4 Sudoku
 	@$(BIN)/dvc repro exactness
 	@echo "remask: the tables are reports/exactness/exactness.md, the pictures beside it; make ui shows the curves"
 
-sudoku: pull ## every method on 9x9 puzzles, with a trained network
+sudoku: pull ## 9x9 puzzles solved against evaluations, with a trained network
 	@$(BIN)/dvc repro sudoku
 	@echo "remask: the table is reports/sudoku/sudoku.md; make ui shows the curves"
 
