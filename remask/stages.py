@@ -143,8 +143,8 @@ def budget(
     return '\n'.join(lines + [f"{path}: damaged lines left out: {bad}"]*(bad > 0))
 
 # %% ../nbs/29_stages.ipynb #a2e22d40
-def _given(words): # an empty value is an empty text
-    return {k: v and yaml.safe_load(v) for k, v in (w.split('=', 1) for w in words)}
+def _given(words): # an empty value is none
+    return {k: yaml.safe_load(v) for k, v in (w.split('=', 1) for w in words)}
 
 # %% ../nbs/29_stages.ipynb #34570fb5
 def run_stage(
