@@ -142,17 +142,13 @@ def budget(
     lines += [f"{s:<14}{len(v):>5}{sum(v)/60:>9.1f}" for s, v in [*rows.items(), ('all', seconds.values())]]
     return '\n'.join(lines + [f"{path}: damaged lines left out: {bad}"]*(bad > 0))
 
-# %% ../nbs/29_stages.ipynb #a2e22d40
-def _given(words): # an empty value is none
-    return {k: yaml.safe_load(v) for k, v in (w.split('=', 1) for w in words)}
-
 # %% ../nbs/29_stages.ipynb #34570fb5
 def run_stage(
     args, # ['sample', 'data=plans', 'method=...']
 ):
     "Run a stage of the pipeline with the parameters of params.yaml"
     if not args or not all('=' in a for a in args[1:]): raise ValueError("expected: STAGE key=value ...")
-    stage, given = args[0], _given(args[1:])
+    stage, given = args[0], {k: yaml.safe_load(v) for k, v in (a.split('=', 1) for a in args[1:])}
     notebook = Path('nbs/experiments')/f'{stage}.ipynb'
     if not notebook.exists(): raise ValueError(f"no stage {stage!r}: {notebook} does not exist")
     params = choose(notebook, stage_params(read_params(), given), given)
