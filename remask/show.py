@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GRAPH_LOOK', 'colour', 'show_tokens', 'show_trajectory', 'show_trajectories', 'show_text', 'film_text', 'show_curve',
-           'alike', 'show_bars', 'show_plan', 'orders', 'layout', 'show_graph', 'show_graphs', 'show_film']
+           'show_bars', 'show_plan', 'orders', 'layout', 'show_graph', 'show_graphs', 'show_film']
 
 # %% ../nbs/06_show.ipynb #b2203ed5
 import hashlib
@@ -188,15 +188,6 @@ def show_curve(
     ax.legend(frameon=False, fontsize=8, **dict(loc='center left', bbox_to_anchor=(1, .5)) if crowded else {})
     ax.set(xlabel=xlabel, ylabel=ylabel); sns.despine(ax=ax)
     return ax
-
-# %% ../nbs/06_show.ipynb #27177274
-def alike(
-    keys:dict, # name -> what makes a curve the same as another
-)->dict: # label -> the names it stands for
-    "Give names with equal keys one label: the first of them, and how many more"
-    groups = {}
-    for name, key in keys.items(): groups.setdefault(key, []).append(name)
-    return {ns[0] + f' and {len(ns) - 1} more'*(len(ns) > 1): ns for ns in groups.values()}
 
 # %% ../nbs/06_show.ipynb #da60dfed
 def show_bars(
