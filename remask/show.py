@@ -276,18 +276,22 @@ def _layers(d):
 
 # %% ../nbs/06_show.ipynb #0066092d
 def _energy(z, i, j, side):
-    "How far the places z (n,2) are from a good picture"
-    d = z[j] - z[i]
-    far = d.norm(dim=1)
-    e = torch.where(side.any(1), (d + side).square().sum(1), (far - 1).square()).sum()
-    a, b = torch.triu_indices(len(z), len(z), 1)
-    gap = (z[a] - z[b] + 1e-6).norm(dim=1)
-    e = e + .03*(z - z.mean(0)).square().sum() + 8*(1.15 - gap).relu().square().sum()
-    u = z[None] - z[i][:, None]  # every room seen from the start of every line
-    along = ((u*d[:, None]).sum(-1) / (far.square() + 1e-9)[:, None]).clamp(0, 1)
-    off = (u - along[..., None]*d[:, None] + 1e-6).norm(dim=-1)
-    own = torch.arange(len(z)) == torch.stack([i, j])[..., None]
-    return e + 6*((.55 - off).relu().square()*~own.any(0)).sum()
+    "How far the places z (n,2) are from a good picture, and its gradient"
+    a, b = np.triu_indices(len(z), 1)
+    d, apart, room = z[j] - z[i], z[a] - z[b] + 1e-6, np.eye(len(z))
+    far, gap = (np.linalg.norm(v, axis=1, keepdims=True) for v in (d, apart))
+    aim = np.where(side.any(1, keepdims=True), -side, d/(far + 1e-9)) # what the line i -> j should be
+    u = z - z[i][:, None]                   # every room seen from the start of every line
+    along = ((u*d[:, None]).sum(-1) / (far**2 + 1e-9)).clip(0, 1)[..., None]
+    w = u - along*d[:, None] + 1e-6         # and from the nearest point of the line
+    off, others = np.linalg.norm(w, axis=-1, keepdims=True), 1 - (room[i] + room[j])[..., None]
+    tight, near = (1.15 - gap).clip(0), (.55 - off).clip(0)*others
+    away = -12*near/off*w
+    slope = .06*(z - z.mean(0)) + away.sum(0) + 2*(room[j] - room[i]).T @ (d - aim)
+    slope += (room[b] - room[a]).T @ (16*tight/gap*apart)
+    slope -= room[i].T @ ((1 - along)*away).sum(1) + room[j].T @ (along*away).sum(1)
+    e = ((d - aim)**2).sum() + .03*((z - z.mean(0))**2).sum() + 8*(tight**2).sum() + 6*(near**2).sum()
+    return e, slope
 
 # %% ../nbs/06_show.ipynb #3a18c98b
 def _held(graphs, n):
@@ -298,11 +302,10 @@ def _held(graphs, n):
     return A
 
 def _relax(f, z, A):
-    "Minimise f from z under A z >= .4"
+    "Minimise f, which gives value and gradient, from z under A z >= .4"
     def fun(v):
-        v = torch.tensor(v, requires_grad=True)
-        y = f(v.view(-1, 2))
-        return y.item(), torch.autograd.grad(y, v)[0].numpy()
+        e, slope = f(v.reshape(-1, 2))
+        return e, slope.ravel()
     held = [dict(type='ineq', fun=lambda v: A @ v - .4, jac=lambda v: A)] if len(A) else []
     return minimize(fun, z.ravel(), jac=True, method='SLSQP', constraints=held)
 
@@ -318,8 +321,8 @@ def layout(
     "Place the rooms of a diagram so that its relations can be seen"
     n, two = len(g.types), orders(g)[:2]
     A, z = _held(two, n), np.stack([_layers(d) for d in two], 1)
-    i, j, r = torch.tensor(g.edges, dtype=torch.long).view(-1, 3).T
-    side = torch.tensor([_side(k) for k in r.tolist()]).view(-1, 2)
+    i, j, r = np.array(g.edges, int).reshape(-1, 3).T
+    side = np.array([_side(k) for k in r], int).reshape(-1, 2)
     ring = np.linspace(0, 2*np.pi, n, endpoint=False)
     turns = [ring*(k+1) + k for k in range(6)]
     starts = [1.2*z + .3*np.stack([np.cos(a), np.sin(a)], 1) for a in turns]
