@@ -400,7 +400,7 @@ class Generated(NamedTuple):
     "What a run of a method gives"
     x: Tensor   # (N,L) ids without MASK
     nfe: Tensor # (N,) network evaluations of each row
-    seconds: float # processor time it took
+    seconds: float # processor time of its thread; torch's own threads, if it has any, are not in it
 
 def _cheap(net, space, m, tally):
     # a denoiser for one batch: trimmed, equal rows asked once, rows that cannot change not at all
@@ -424,14 +424,14 @@ def generate(
     **loop, # of `sample`: check (off unless asked for), callback
 )->Generated:
     "Sample every row of x by a method; a sample depends on (seed, its number) only"
-    out, nfe, began, alpha = [], [], time.process_time(), tabled(alpha)
+    out, nfe, began, alpha = [], [], time.thread_time(), tabled(alpha)
     number = first + torch.arange(len(x), device=x.device)
     for part, ids in zip(x.split(batch), number.split(batch)):
         tally = Tally()
         proc = Process(_cheap(net, space, m, tally), alpha, space)
         out.append(sample(proc, part, ts, m.policy, m.draw, Noise(seed, ids), **dict(check=False) | loop))
         nfe.append(tally.rows); progress(len(part))
-    return Generated(torch.cat(out), torch.cat(nfe), time.process_time() - began)
+    return Generated(torch.cat(out), torch.cat(nfe), time.thread_time() - began)
 
 # %% ../nbs/25_methods.ipynb #ae9bf505
 HEADS = 'critic', # scores that are heads of the writer
