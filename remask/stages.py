@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat, papermill, yaml
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 # %% ../nbs/29_stages.ipynb #a8d18169
 def read_params(
@@ -106,7 +107,8 @@ def normalise(
 
 # %% ../nbs/29_stages.ipynb #3f9a3d86
 _KERNEL = dict(kernel_name='python3', language='python', cwd='.',
-               extra_arguments=['--IPKernelApp.log_level=ERROR'])
+               extra_arguments=['--IPKernelApp.log_level=ERROR'],
+               config=Config(KernelManager=dict(shutdown_wait_time=.5)))
 
 def run_notebook(
     notebook, # path
