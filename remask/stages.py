@@ -181,8 +181,8 @@ def run_stage(
 
 def main():
     "Run a stage from the command line; one sentence and exit code 1 when something is wrong"
-    os.environ.setdefault('OMP_NUM_THREADS', '1')
-    os.environ.setdefault('PYTHONWARNINGS', 'ignore:IProgress not found') # a terminal has no widgets
+    quiet = dict(OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore:IProgress not found') # a terminal has no widgets
+    os.environ |= quiet | {**os.environ, 'MPLBACKEND': 'module://matplotlib_inline.backend_inline'}
     try: run_stage(sys.argv[1:])
     except (ValueError, RuntimeError) as e: sys.exit(f"{' '.join(sys.argv[1:])}: {e}")
 

@@ -162,6 +162,7 @@ def project(tmp_path, monkeypatch):
     params = dict(run=dict(n=4, other=1), data=dict(a=dict(seen=7)), processes={}, methods={})
     (tmp_path/'params.yaml').write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('MPLBACKEND', 'Agg') # as a shell without a screen, or make, does
     return tmp_path
 
 
@@ -190,6 +191,17 @@ def test_a_failure_is_one_sentence_and_leaves_the_notebook_and_the_last_good_one
     assert out.read_text() == 'from before'
     outputs = [o for c in nbformat.read(part, 4).cells if c.cell_type == 'code' for o in c.outputs]
     assert ['got this far\n', 'n is negative'] == [o.get('text') or o.get('evalue') for o in outputs][-2:]
+
+
+def test_pictures_go_into_the_notebook_whatever_the_shell_draws_on(project, monkeypatch):
+    path = project/'nbs'/'experiments'/'root.ipynb'
+    nb = nbformat.read(path, 4)
+    nb.cells.append(nbformat.v4.new_code_cell('import matplotlib.pyplot as plt\nplt.plot([1, 2]);'))
+    nbformat.write(nb, path)
+    monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'data=a', 'n=9'])
+    main()
+    last, = nbformat.read(project/'reports'/'notebooks'/'root-a.ipynb', 4).cells[-1].outputs
+    assert 'image/png' in last.data
 
 
 def test_a_kernels_errors_are_heard(project, capfd):
