@@ -291,7 +291,7 @@ def _energy(z, i, j, side):
     slope += (room[b] - room[a]).T @ (16*tight/gap*apart)
     slope -= room[i].T @ ((1 - along)*away).sum(1) + room[j].T @ (along*away).sum(1)
     e = ((d - aim)**2).sum() + .03*((z - z.mean(0))**2).sum() + 8*(tight**2).sum() + 6*(near**2).sum()
-    return e, slope
+    return e, slope.ravel()
 
 # %% ../nbs/06_show.ipynb #3a18c98b
 def _held(graphs, n):
@@ -302,12 +302,9 @@ def _held(graphs, n):
     return A
 
 def _relax(f, z, A):
-    "Minimise f, which gives value and gradient, from z under A z >= .4"
-    def fun(v):
-        e, slope = f(v.reshape(-1, 2))
-        return e, slope.ravel()
+    "Minimise f, which gives value and gradient at 2n numbers, from z (n,2) under A z >= .4"
     held = [dict(type='ineq', fun=lambda v: A @ v - .4, jac=lambda v: A)] if len(A) else []
-    return minimize(fun, z.ravel(), jac=True, method='SLSQP', constraints=held)
+    return minimize(f, z.ravel(), jac=True, method='SLSQP', constraints=held)
 
 # %% ../nbs/06_show.ipynb #99cffdd4
 def _apart(z):
@@ -326,7 +323,7 @@ def layout(
     ring = np.linspace(0, 2*np.pi, n, endpoint=False)
     turns = [ring*(k+1) + k for k in range(6)]
     starts = [1.2*z + .3*np.stack([np.cos(a), np.sin(a)], 1) for a in turns]
-    tries = [_relax(lambda v: _energy(v, i, j, side), start, A) for start in starts]
+    tries = [_relax(lambda v: _energy(v.reshape(-1, 2), i, j, side), start, A) for start in starts]
     good = [t for t in tries if (A @ t.x > .1).all()]
     return _apart(min(good, key=lambda t: t.fun).x.reshape(n, 2) if good else z)
 
