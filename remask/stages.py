@@ -179,10 +179,12 @@ def run_stage(
     run_notebook(notebook, Path('reports/notebooks')/f'{name}.ipynb', params)
     note(stage, given, time.monotonic() - began)
 
+# %% ../nbs/29_stages.ipynb #b7549e19
 def main():
     "Run a stage from the command line; one sentence and exit code 1 when something is wrong"
-    quiet = dict(OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore:IProgress not found') # a terminal has no widgets
-    os.environ |= quiet | {**os.environ, 'MPLBACKEND': 'module://matplotlib_inline.backend_inline'}
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore:IProgress not found') # a terminal has no widgets
+    os.environ.update(MPLBACKEND='module://matplotlib_inline.backend_inline') # pictures go into the notebook
     try: run_stage(sys.argv[1:])
     except (ValueError, RuntimeError) as e: sys.exit(f"{' '.join(sys.argv[1:])}: {e}")
 
