@@ -58,6 +58,7 @@ class Recipe(NamedTuple):
     decay: float = 0.                 # share of the steps, at the end, over which it falls linearly to 0
     ema: float = .9995                # decay of the averaged weights; 0 keeps the last ones
     batch: int = 256
+    stratified: bool = True           # spread the times of a batch evenly; False draws each row's alone
 
 # %% ../nbs/12_train.ipynb #3aa89304
 def published(
@@ -236,9 +237,10 @@ def draw(self:_Run, x0, k):
     rows = batch_rows(len(x0), self.recipe.batch, k, self.seed)
     each = x0.shape[1], self.recipe.streams
     noise = torch.rand(len(rows), each[0]*each[1] + 1, generator=_rng(self.seed, 2, k))
-    stratified = (torch.arange(len(rows)) + noise[:, -1])/len(rows)  # one uniform per row, evenly spread
+    u_t = noise[:, -1]
+    if self.recipe.stratified: u_t = (torch.arange(len(rows)) + u_t)/len(rows)  # evenly spread over [0,1]
     u = noise[:, :-1].unflatten(1, each).squeeze(-1)
-    return (z[i::n].to(dev) for z in (x0[rows].long(), u, stratified))
+    return (z[i::n].to(dev) for z in (x0[rows].long(), u, u_t))
 
 # %% ../nbs/12_train.ipynb #6871318c
 @patch

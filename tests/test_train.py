@@ -361,3 +361,19 @@ def test_the_same_content_is_the_same_bytes(tmp_path):
     tensors, about = {k: torch.arange(3) for k in 'dbca'}, {k: k for k in 'gfedcba'}
     seen = {save_tensors(tmp_path/'t', tensors, about) or (tmp_path/'t').read_bytes() for _ in range(8)}
     assert len(seen) == 1 and open_tensors(tmp_path/'t')[1] == about
+
+
+def test_times_of_a_batch_are_spread_unless_the_recipe_draws_each_alone(tmp_path):
+    def times(stratified, folder):
+        seen = []
+        def note(u, alpha, ok):
+            seen.append(u.clone())
+            return uniform_times(u, alpha, ok)
+        recipe = Recipe(times=note, batch=16, lr=0., stratified=stratified)
+        fit(fresh(), SPACE, ROWS, recipe, 40, tmp_path/folder, save_every=1000)
+        return torch.stack(seen)
+    spread, alone = times(True, 'a'), times(False, 'b')
+    assert (spread*16).floor().equal(torch.arange(16.).expand(40, -1))
+    torch.testing.assert_close(spread*16 % 1, alone, rtol=0, atol=1e-5)
+    assert alone.min() < .02 and alone.max() > .98 and abs(alone.mean() - .5) < .05
+    assert (alone.argsort(1) != torch.arange(16)).any(1).all()
