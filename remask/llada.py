@@ -21,7 +21,7 @@ from .forward import mask_forward
 from .denoiser import Denoised, Denoiser, _load, open_tensors
 from .loss import nll
 from .train import Recipe
-from .sampler import Noise, Policy, Process, _invert, argmax, confidence, sample
+from .sampler import Noise, Policy, Process, _invert, argmax, as_is, confidence, never, sample
 from .ranked import compete, llada, ratio_grid, reveal_top
 from .ups import Headed, load_head
 
@@ -165,9 +165,10 @@ def columns(
     return ask
 
 # %% ../nbs/21_llada.ipynb #82d81537
-def _windows(space, x, w): # number and (B,w) columns of each block; L and beyond where there is none
+def _windows(space, x, w, grid=None): # number and (B,w) columns of each block; L and beyond where there is none
     hidden, L, j = masked(space, x), x.shape[1], torch.arange(w, device=x.device)
     first, last = hidden.int().argmax(1, keepdim=True), L - 1 - hidden.flip(1).int().argmax(1, keepdim=True)
+    if grid is not None: first = grid + (first - grid)//w*w   # (B,1) columns from which blocks are counted
     span = torch.where(hidden.any(1, keepdim=True), last - first + 1, 0)
     for n in range(-(-int(span.max())//w)):
         at = torch.where(n*w + j < span, first + n*w + j, L + j)
@@ -181,6 +182,8 @@ class Writing(NamedTuple):
     steps: int = 32             # in each window
     quota: Callable = early     # m, steps -> how many stand after each step
     guidance: float = 0.        # classifier-free; 0 is none, 1 doubles what the prompt changes (cfg_scale)
+    ends: tuple = ()            # ids that end an answer: a row that has ended is not asked about again
+    aligned: bool = False       # blocks are counted from a row's first real position (LLaDA2, SDAR)
 
 # %% ../nbs/21_llada.ipynb #b9d29472
 def _guided(ask, mask, scale, given): # given: (B,L) bool, of all rows; r: those asked about
@@ -198,23 +201,40 @@ def _placed(out, r, last, B): # answers about the rows r; the others as they wer
     heads = {k: put(h, last and last.heads[k]) for k, h in out.heads.items()}
     return Denoised(put(out.logits, last and last.logits), None, heads)
 
+# %% ../nbs/21_llada.ipynb #4c219ea4
+def _first_end(space, start, x, ends): # (B,) column of the first end in the answer, L where there is none
+    end = torch.isin(x, torch.tensor(ends, dtype=x.dtype, device=x.device)) & masked(space, start)
+    return torch.where(end.any(1), end.int().argmax(1), x.shape[1])
+
+def _ended(space, start, x, ends): # (B,) bool; start: the rows before anything was written
+    first, columns = _first_end(space, start, x, ends), torch.arange(x.shape[1], device=x.device)
+    still_open = masked(space, x) & (columns < first[:, None])
+    return (first < x.shape[1]) & ~still_open.any(1)
+
+def _closed(space, start, x, ends): # the same rows, those that have ended filled with their end
+    first, columns = _first_end(space, start, x, ends)[:, None], torch.arange(x.shape[1], device=x.device)
+    tail = _ended(space, start, x, ends)[:, None] & (columns > first) & masked(space, start)
+    return torch.where(tail, x.gather(1, first.clamp(max=x.shape[1] - 1)), x)
+
 # %% ../nbs/21_llada.ipynb #2aae9f32
+def _marked(space, x, real): # which positions exist: as told, or where no PAD stands
+    return x != space.pad if real is None else real
+
 class _Look:
     # what the network says about one window of a batch
-    def __init__(self, ask, space, sheet, at, start, count, cost):
-        self.ask, self.space, self.last = ask, space, None
-        self.count = lambda rows: count(rows*cost)
-        self.sheet, self.at, self.L, self.ours = sheet, at, start.shape[1], masked(space, start).sum(1)
+    def __init__(self, ask, space, sheet, at, given, count):
+        self.ask, self.space, self.count, self.last = ask, space, count, None
+        self.sheet, self.at, self.given, self.ours = sheet, at, given, masked(space, given.x).sum(1)
 
     def __call__(self, window, t, ok):
-        want = masked(self.space, window).any(1)
+        whole = self.sheet.scatter(1, self.at, window)[:, :self.given.x.shape[1]]
+        want = masked(self.space, window).any(1) & ~self.given.over(whole)
         self.count(want)
         if self.last is not None and not want.any(): return self.last
         r = want.nonzero()[:, 0]
-        x = self.sheet.scatter(1, self.at, window)[r, :self.L]
-        share = masked(self.space, x).sum(1)/self.ours[r]      # of the answer hidden: the network's t
-        out = self.ask(x, share, real(self.space, x), self.at[r].clamp(max=self.L-1), r)
-        self.last = _placed(out, r, self.last, len(window))
+        x, at = whole[r], self.at[r].clamp(max=whole.shape[1] - 1)
+        share = masked(self.space, x).sum(1)/self.ours[r]      # of the answer masked: the network's t
+        self.last = _placed(self.ask(x, share, self.given.real[r], at, r), r, self.last, len(window))
         return self.last
 
 # %% ../nbs/21_llada.ipynb #b6eb2e00
@@ -234,26 +254,55 @@ def _check(space, x, how):
         raise ValueError("a text is written with the same ids everywhere; this space has others at places")
 
 # %% ../nbs/21_llada.ipynb #e85a70bc
+class _Given(NamedTuple):
+    # the rows before anything is written, which positions exist, and when a row is over
+    x: Tensor
+    real: Tensor
+    over: Callable  # (B,L) ids -> (B,) bool
+
+class _Loop(NamedTuple):
+    # what the sampler is run with
+    noise: Noise
+    count: Callable
+    callback: Callable
+    check: bool
+
+def _given(space, x, how, real):
+    keeps = how.policy.remask is never and how.policy.edit is as_is
+    if how.ends and keeps: return _Given(x, real, lambda now: _ended(space, x, now, how.ends))
+    return _Given(x, real, lambda now: torch.zeros(len(x), dtype=torch.bool, device=x.device))
+
+# %% ../nbs/21_llada.ipynb #ea80c4c2
+def _block(ask, space, sheet, at, given, how, loop, n): # the rows, their block n written
+    window, L = sheet.gather(1, at), given.x.shape[1]
+    def whole(window): return sheet.scatter(1, at, window)
+    def noise(i, stream, width): return loop.noise(n*how.steps + i, stream, width)
+    def told(st, window, keep): return loop.callback(st, whole(window)[:, :L], keep)
+    task = _task(space, _Look(ask, space, sheet, at, given, loop.count), window, how)
+    return whole(sample(*task, how.policy, how.draw, noise, callback=told, check=loop.check))
+
+# %% ../nbs/21_llada.ipynb #d2e441b4
 @torch.no_grad()
 def write(
     ask:Callable, space:TokenSpace, # (x, t, real, at) -> Denoised of these columns, as `columns` makes it
     x:Tensor, # (B,L) ids, MASK where the answer goes
     how:Writing=Writing(), noise:Noise|None=None, # default: seed 0, ids 0..B-1
     count:Callable=lambda rows: None, # told (B,) how often each row was asked about: `Tally().add`
-    **loop, # of `sample`: check; callback, which sees the window's state, the whole rows and `keep`
+    real:Tensor|None=None, # (B,L) bool, positions that exist; None: where no PAD stands
+    callback:Callable=lambda st, x, keep: None, # sees the window's state, the whole rows and `keep`
+    check:bool=True, # as in `sample`
 )->Tensor: # (B,L) ids without MASK
-    "Write the hidden part of every row block by block (LLaDA, arXiv 2502.09992; RemeDi, arXiv 2509.23653)"
+    "Write the masked part of every row block by block (LLaDA, arXiv 2502.09992; RemeDi, arXiv 2509.23653)"
     _check(space, x, how)
-    noise, tell = noise or _plain_noise(x), loop.pop('callback', lambda st, x, keep: None)
-    sheet = pad(x, (0, how.block), value=space.pad)
-    ask = _guided(ask, space.mask, how.guidance, real(space, x) & ~masked(space, x))
-    for n, at in _windows(space, x, how.block):
-        window, look = sheet.gather(1, at), _Look(ask, space, sheet, at, x, count, 1 + (how.guidance > 0))
-        whole = lambda w: sheet.scatter(1, at, w)
-        sheet = whole(sample(*_task(space, look, window, how), how.policy, how.draw,
-                             lambda i, stream, L: noise(n*how.steps + i, stream, L),
-                             callback=lambda st, w, keep: tell(st, whole(w)[:, :x.shape[1]], keep), **loop))
-    return sheet[:, :x.shape[1]]
+    given, L, cost = _given(space, x, how, _marked(space, x, real)), x.shape[1], 1 + (how.guidance > 0)
+    ask = _guided(ask, space.mask, how.guidance, given.real & ~masked(space, x))
+    loop = _Loop(noise or _plain_noise(x), lambda rows: count(rows*cost), callback, check)
+    sheet, first_real = pad(x, (0, how.block), value=space.filler), given.real.int().argmax(1, keepdim=True)
+    for n, at in _windows(space, x, how.block, first_real if how.aligned else None):
+        if not masked(space, sheet.gather(1, at)).any(): continue
+        sheet = _block(ask, space, sheet, at, given, how, loop, n)
+        if how.ends: sheet = pad(_closed(space, x, sheet[:, :L], how.ends), (0, how.block), value=space.filler)
+    return sheet[:, :L]
 
 # %% ../nbs/21_llada.ipynb #b66369cf
 def strata(
@@ -266,10 +315,10 @@ def strata(
     return (k + shift) % N.clamp(min=1) + 1
 
 # %% ../nbs/21_llada.ipynb #23bb0e15
-def _hidden_logp(ask, space, x0, answer, n, at, u): # (R,) sum of log p over n hidden tokens of the answer
-    hide = top(u, answer, n)
-    x = torch.where(hide, space.mask, x0)
-    out = ask(x, hide.sum(1)/answer.sum(1), real(space, x), at)
+def _masked_logp(ask, space, given, answer, n, at, u): # (R,) sum of log p over n masked tokens of the answer
+    (x0, real), among = given, _gather(answer, at)
+    hide = torch.zeros_like(answer).scatter(1, at, top(u, among, n))
+    out = ask(torch.where(hide, space.mask, x0), hide.sum(1)/answer.sum(1), real, at)
     return -nll(out.logits, _gather(x0, at), _gather(hide, at)).double().sum(1)
 
 # %% ../nbs/21_llada.ipynb #a0852392
@@ -278,16 +327,18 @@ def log_likelihood(
     ask:Callable, x0:Tensor, answer:Tensor, # as in `write`; (B,L) clean ids; (B,L) bool
     space:TokenSpace, draws:int=128, noise:Noise|None=None, # 1 will do for an answer of one token
     batch:int=64, # rows asked about at a time
+    real:Tensor|None=None, # (B,L) bool, positions that exist; None: where no PAD stands
 )->Tensor: # (B,) float64, on average a lower bound of log p(answer | prompt)
     "Estimate how likely the answers of some rows are (LLaDA, eq. 6)"
     if not answer.any(1).all(): raise ValueError("the answer of a row is empty: there is nothing to judge")
-    noise = noise or _plain_noise(x0)
+    noise, ok = noise or _plain_noise(x0), _marked(space, x0, real)
     N, w = answer.sum(1, keepdim=True), int(answer.sum(1).max())
     n, at = strata(N, draws, noise(0, 0, 1)), (~answer).long().argsort(dim=1, stable=True)[:, :w]
-    u = torch.stack([noise(1 + k, 0, x0.shape[1]) for k in range(draws)], 1).flatten(0, 1)
+    u = torch.stack([noise(1 + k, 0, w) for k in range(draws)], 1).flatten(0, 1)
     rows = torch.arange(len(x0), device=x0.device).repeat_interleave(draws)
     parts = zip(rows.split(batch), n.flatten().split(batch), u.split(batch))
-    logp = torch.cat([_hidden_logp(ask, space, x0[r], answer[r], k[:, None], at[r], v) for r, k, v in parts])
+    logp = torch.cat([_masked_logp(ask, space, (x0[r], ok[r]), answer[r], k[:, None], at[r], v)
+                      for r, k, v in parts])
     return (logp*N[rows, 0]/n.flatten()).view(len(x0), draws).mean(1)
 
 # %% ../nbs/21_llada.ipynb #5907992c

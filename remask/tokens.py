@@ -15,18 +15,22 @@ from torch import Tensor
 class TokenSpace:
     "The id space of a domain: one MASK, one PAD, and the ids a clean token may take at each position"
     mask: int     # id of a hidden token
-    pad: int      # id of a position that does not exist in this row
+    pad: int      # id of a position that does not exist in this row; -1: no id says so
     legal: Tensor # (L,V) bool, True where a clean token may take that id
 
     def __post_init__(self):
         L, V = self.legal.shape
-        if not (0 <= self.mask < V and 0 <= self.pad < V and self.mask != self.pad):
+        if not (0 <= self.mask < V and -1 <= self.pad < V and self.mask != self.pad):
             raise ValueError(f"mask={self.mask} and pad={self.pad} must be two different ids below V={V}")
-        if self.legal[:, [self.mask, self.pad]].any():
+        if self.legal[:, [i for i in (self.mask, self.pad) if i >= 0]].any():
             raise ValueError("MASK and PAD are never clean tokens: set their columns of `legal` to False")
         if not self.legal.any(1).all():
             raise ValueError(f"position {int((~self.legal.any(1)).nonzero()[0])} has no legal token")
 
+    @property
+    def filler(self):
+        "An id for columns that nobody reads: PAD, or any but MASK"
+        return self.pad if self.pad >= 0 else int(self.mask == 0)
     @property
     def L(self): "Positions"; return self.legal.shape[0]
     @property

@@ -272,7 +272,7 @@ def test_the_likelihood_is_unbiased_and_exact_for_an_exact_network(N):
     class Every:                                                       # noise that walks through all orders and counts
         def __init__(self, k, order): self.k, self.order = k, order
         def __call__(self, step, stream, L):
-            return torch.tensor([[(self.k + .5)/N]]).double() if L == 1 else torch.tensor([[0., *self.order]]).double()
+            return torch.tensor([[(self.k + .5)/N] if step == 0 else [*self.order]]).double()
     values = [log_likelihood(columns(exact), x0, answer, space, 1, Every(k, o)) for k in range(N) for o in itertools.permutations(range(N))]
     assert torch.stack(values).mean().item() == pytest.approx(joint[tuple(x0[0, 1:])].log().item(), abs=1e-5)
 
@@ -416,3 +416,99 @@ def bare(net): # a copy without the stream that listens to it
     out = Denoiser(torch.zeros(L, 0), SPACE.legal, 16, 2, 2, 0., False)
     out.load_state_dict(net.state_dict())
     return out.eval()
+
+
+# ---- which positions exist, where blocks begin, and when an answer is over
+
+def attentive(x, t, ok):
+    "Reads real positions only, at distances from the asking one, as a network with rotary positions does"
+    at = torch.arange(x.shape[1])
+    far = (at[:, None] - at[None]).clamp(-5, 5) + 5
+    mix = torch.sin(OUT[:11, :1][far][..., 0]*3)*ok[:, None]                  # (B,L,L)
+    return Denoised(4*torch.sin(mix @ torch.sin(EMB[0][x][..., None]*OUT[3])), None, {})
+
+
+def padded(rows, filler):
+    "Rows of several lengths, padded on the left: ids, and which positions exist"
+    most = max(map(len, rows))
+    x = torch.tensor([[filler]*(most - len(r)) + r for r in rows])
+    return x, torch.arange(most) >= torch.tensor([[most - len(r)] for r in rows])
+
+
+ROWS = [[1, 2, 3, *[MASK]*12], [7, *[MASK]*12], [4, 5, 6, 7, 8, *[MASK]*12]]
+
+
+@pytest.mark.parametrize('filler', [0, 5, EOS])
+@pytest.mark.parametrize('how', [Writing(block=4, steps=4), Writing(compete(confidence), drawn(1.), block=6, steps=3),
+                                 Writing(block=4, steps=2, aligned=True), Writing(block=4, steps=4, guidance=.5)])
+def test_what_fills_missing_positions_is_never_read(how, filler):
+    "Alone and in company, whatever id stands where nothing is: the same tokens"
+    space = TokenSpace(MASK, -1, (torch.arange(V) < 11).expand(17, -1))
+    x, real = padded(ROWS, filler)
+    together = write(columns(attentive), space, x, how, real=real)
+    for i, r in enumerate(ROWS):
+        one = TokenSpace(MASK, -1, space.legal[:len(r)])
+        alone = write(columns(attentive), one, torch.tensor([r]), how, Noise(0, torch.tensor([i])))
+        assert together[i, -len(r):].equal(alone[0])
+    answer = (x == MASK).clone()
+    clean = torch.where(answer, together, x)
+    whole = log_likelihood(columns(attentive), clean, answer, space, 6, real=real)
+    for i, r in enumerate(ROWS):
+        alone = log_likelihood(columns(attentive), clean[i:i+1, -len(r):], answer[i:i+1, -len(r):],
+                               TokenSpace(MASK, -1, space.legal[:len(r)]), 6, Noise(0, torch.tensor([i])))
+        assert alone.allclose(whole[i:i+1], rtol=1e-5)
+
+
+def test_aligned_blocks_are_counted_from_the_first_real_position():
+    x, real = padded(ROWS, 0)
+    seen = []
+    write(columns(attentive), TokenSpace(MASK, -1, (torch.arange(V) < 11).expand(17, -1)), x, Writing(block=4, steps=1, aligned=True),
+          real=real, callback=lambda st, now, keep: seen.append(now == MASK))
+    first = real.int().argmax(1)
+    for n, left in enumerate(seen):
+        for i in range(3):
+            open_ = [j for j in range(17) if x[i, j] == MASK and (j - int(first[i]))//4 > n + (len(ROWS[i]) - 12)//4]
+            assert left[i].nonzero()[:, 0].tolist() == open_
+
+
+def ending(after):
+    "Writes token 3 and, from a row's own place on, the end"
+    def ask(x, t, ok, at):
+        end = at >= torch.tensor(after)[x[:, 0]][:, None]
+        logits = torch.full((*at.shape, V), -9.)
+        sure = 6 - .1*at[..., None]                              # from left to right
+        return Denoised(logits.scatter(-1, torch.where(end, EOS, 3)[..., None], sure), None, {})
+    return ask
+
+
+@pytest.mark.parametrize('block, steps, remasks, asked', [
+    (4, 4, False, [2, 6, 9, 16]),       # to the end sign, and no further
+    (4, 4, True, [4, 8, 12, 16]),       # what may be remasked is settled when its block is done
+    (16, 16, False, [2, 6, 9, 16]),
+    (16, 16, True, [16, 16, 16, 16])])
+def test_an_answer_that_has_ended_costs_nothing_more(block, steps, remasks, asked):
+    after = [5, 9, 12, 99]                                       # columns; the answers begin at column 4
+    x = torch.full((4, L), MASK); x[:, :4] = torch.arange(4)[:, None]
+    policy = compete(confidence) if remasks else llada()
+    spent, rows = torch.zeros(4), []
+    def count(n): spent.add_(n)
+    def ask(x, t, ok, at):
+        rows.append(len(x))
+        return ending(after)(x, t, ok, at)
+    how = Writing(policy, block=block, steps=steps)
+    full = write(ask, SPACE, x, how)
+    n, rows = sum(rows), []
+    out = write(ask, SPACE, x, how._replace(ends=(EOS, EOT)), count=count)
+    assert spent.tolist() == asked and sum(rows) == spent.sum() and n == 64
+    for a, b, end in zip(full.tolist(), out.tolist(), after):
+        assert a[:end + 1] == b[:end + 1] and set(b[end:]) <= {EOS}
+
+
+def test_an_end_inside_the_prompt_or_behind_a_hole_ends_nothing():
+    x = torch.full((1, L), MASK); x[0, :4] = torch.tensor([3, EOS, EOS, 1])
+    out, spent = None, torch.zeros(1)
+    def ask(x, t, ok, at):                                       # the end first, what stands before it last
+        sure = .1*at[..., None] + 1
+        return Denoised(torch.full((*at.shape, V), -9.).scatter(-1, torch.where(at == L - 1, EOS, 3)[..., None], sure), None, {})
+    out = write(ask, SPACE, x, Writing(block=16, steps=16, ends=(EOS,)), count=spent.add_)
+    assert spent.item() == 16 and out[0].tolist() == [3, EOS, EOS, 1, *[3]*15, EOS]
