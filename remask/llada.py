@@ -165,7 +165,7 @@ def columns(
     return ask
 
 # %% ../nbs/21_llada.ipynb #82d81537
-def _windows(space, x, w, grid=None): # number and (B,w) columns of each block; L and beyond where there is none
+def _windows(space, x, w, grid=None): # number and (B,w) columns of each block; L and beyond: none
     hidden, L, j = masked(space, x), x.shape[1], torch.arange(w, device=x.device)
     first, last = hidden.int().argmax(1, keepdim=True), L - 1 - hidden.flip(1).int().argmax(1, keepdim=True)
     if grid is not None: first = grid + (first - grid)//w*w   # (B,1) columns from which blocks are counted
@@ -267,13 +267,18 @@ class _Loop(NamedTuple):
     callback: Callable
     check: bool
 
+def _quiet(st, x, keep): pass
+
+def _sheet(space, x, how): return pad(x, (0, how.block), value=space.filler) # room for the last block
+
 def _given(space, x, how, real):
     keeps = how.policy.remask is never and how.policy.edit is as_is
     if how.ends and keeps: return _Given(x, real, lambda now: _ended(space, x, now, how.ends))
     return _Given(x, real, lambda now: torch.zeros(len(x), dtype=torch.bool, device=x.device))
 
 # %% ../nbs/21_llada.ipynb #ea80c4c2
-def _block(ask, space, sheet, at, given, how, loop, n): # the rows, their block n written
+def _block(ask, space, sheet, block, given, how, loop): # the rows with one block written
+    n, at = block
     window, L = sheet.gather(1, at), given.x.shape[1]
     def whole(window): return sheet.scatter(1, at, window)
     def noise(i, stream, width): return loop.noise(n*how.steps + i, stream, width)
@@ -289,19 +294,18 @@ def write(
     how:Writing=Writing(), noise:Noise|None=None, # default: seed 0, ids 0..B-1
     count:Callable=lambda rows: None, # told (B,) how often each row was asked about: `Tally().add`
     real:Tensor|None=None, # (B,L) bool, positions that exist; None: where no PAD stands
-    callback:Callable=lambda st, x, keep: None, # sees the window's state, the whole rows and `keep`
-    check:bool=True, # as in `sample`
+    callback:Callable=_quiet, check:bool=True, # as in `sample`; the callback sees the whole rows
 )->Tensor: # (B,L) ids without MASK
     "Write the masked part of every row block by block (LLaDA, arXiv 2502.09992; RemeDi, arXiv 2509.23653)"
     _check(space, x, how)
     given, L, cost = _given(space, x, how, _marked(space, x, real)), x.shape[1], 1 + (how.guidance > 0)
     ask = _guided(ask, space.mask, how.guidance, given.real & ~masked(space, x))
     loop = _Loop(noise or _plain_noise(x), lambda rows: count(rows*cost), callback, check)
-    sheet, first_real = pad(x, (0, how.block), value=space.filler), given.real.int().argmax(1, keepdim=True)
-    for n, at in _windows(space, x, how.block, first_real if how.aligned else None):
+    sheet, grid = _sheet(space, x, how), given.real.int().argmax(1, keepdim=True) if how.aligned else None
+    for n, at in _windows(space, x, how.block, grid):
         if not masked(space, sheet.gather(1, at)).any(): continue
-        sheet = _block(ask, space, sheet, at, given, how, loop, n)
-        if how.ends: sheet = pad(_closed(space, x, sheet[:, :L], how.ends), (0, how.block), value=space.filler)
+        sheet = _block(ask, space, sheet, (n, at), given, how, loop)
+        if how.ends: sheet = _sheet(space, _closed(space, x, sheet[:, :L], how.ends), how)
     return sheet[:, :L]
 
 # %% ../nbs/21_llada.ipynb #b66369cf

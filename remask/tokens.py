@@ -8,6 +8,7 @@ __all__ = ['TokenSpace', 'masked', 'real', 'hide', 'is_legal', 'is_clean', 'rest
 # %% ../nbs/01_tokens.ipynb #05b6bf8d
 from dataclasses import dataclass
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
 # %% ../nbs/01_tokens.ipynb #eea3bb70
@@ -28,13 +29,15 @@ class TokenSpace:
             raise ValueError(f"position {int((~self.legal.any(1)).nonzero()[0])} has no legal token")
 
     @property
-    def filler(self):
-        "An id for columns that nobody reads: PAD, or any but MASK"
-        return self.pad if self.pad >= 0 else int(self.mask == 0)
-    @property
     def L(self): "Positions"; return self.legal.shape[0]
     @property
     def V(self): "Ids, MASK and PAD included"; return self.legal.shape[1]
+
+# %% ../nbs/01_tokens.ipynb #2dea66b7
+@patch(as_prop=True)
+def filler(self:TokenSpace)->int:
+    "An id for columns that nobody reads: PAD, or any but MASK"
+    return self.pad if self.pad >= 0 else int(self.mask == 0)
 
 # %% ../nbs/01_tokens.ipynb #6527037d
 def masked(
