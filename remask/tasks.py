@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['KINDS', 'EOS', 'ARITHMETIC', 'SETS', 'Dice', 'Problem', 'addition', 'expression', 'countdown', 'same_as', 'held_out',
            'problems', 'Verdict', 'verify', 'Rows', 'signs', 'as_rows', 'answers', 'prompts', 'ask', 'Pair', 'as_pairs',
-           'read_records', 'read_pairs']
+           'read_pairs', 'read_tabbed']
 
 # %% ../nbs/32_tasks.ipynb #d760fb9b
-import ast, gzip, hashlib, json, re
+import ast, hashlib, re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
-import pyarrow, pyarrow.ipc, torch
-from pyarrow import parquet
+import torch
 from torch import Tensor
 from .tokens import TokenSpace
-from .graphs import read_whole
+from .files import located_records, read_utf8
 from .text import Vocabulary
 
 # %% ../nbs/32_tasks.ipynb #1aa004ec
@@ -271,15 +270,23 @@ def _fits(k, prompt, answer, P, G):
             f'{len(answer)} characters and {EOS!r} need more than G={G}: make G larger': len(answer) >= G}
     if why := [text for text, bad in said.items() if bad]: raise ValueError(f'row {k}: {why[0]}')
 
+def _known(k, text, vocab):
+    try: vocab.encode(text)
+    except ValueError as e: raise ValueError(f'row {k}: {e}') from None
+
+# %% ../nbs/32_tasks.ipynb #e1a44186
 def as_rows(
     vocab:Vocabulary,
-    pairs, # of prompt and answer; more entries of a pair are not read
+    pairs, # of prompt and answer, at least one; more entries of a pair are not read
     P:int, G:int, # positions of prompts and of answers
 )->Rows:
     "Write prompts and answers as rows; raise ValueError naming the first row that is empty or does not fit"
     pairs = [tuple(p) for p in pairs]
+    if not pairs: raise ValueError('there are no prompts and answers: give at least one pair')
     for k, (prompt, answer, *_) in enumerate(pairs): _fits(k, prompt, answer, P, G)
     text = ''.join(prompt.rjust(P) + answer.ljust(G, EOS) for prompt, answer, *_ in pairs)
+    if set(text) - set(vocab.chars): # rare, so that the row is looked for only then
+        for k, (prompt, answer, *_) in enumerate(pairs): _known(k, prompt + answer, vocab)
     return Rows(vocab.encode(text).view(-1, P + G), P)
 
 # %% ../nbs/32_tasks.ipynb #27a182d9
@@ -296,7 +303,7 @@ def prompts(
     x:Tensor, # (B,L) ids
     P:int, # positions of the prompt
 )->list: # B texts
-    "Read the prompts of rows"
+    "Read the prompts of rows, without the blanks before them"
     return [text.lstrip(' ') for text in vocab.decode(x[:, :P])]
 
 def ask(
@@ -346,69 +353,100 @@ SETS = dict( # name -> (fields, record -> Pair)
     mbpp_sanitized=('prompt code test_list test_imports', _mbpp_sanitized))
 
 # %% ../nbs/32_tasks.ipynb #c961403b
+_LISTS, _FREE = ('testcase', 'test_list', 'test_imports'), ('task_id', 'level') # lists of texts; of any type
+
+def _no_texts(v, f):
+    if f in _FREE: return False
+    if f not in _LISTS: return not isinstance(v, str)
+    return isinstance(v, (str, dict)) or not hasattr(v, '__iter__') or not all(isinstance(t, str) for t in v)
+
+def _pair(r, name): # a record of a set -> Pair
+    fields, read = SETS[name][0].split(), SETS[name][1]
+    if not isinstance(r, dict): raise ValueError(f"is {str(r)[:30]!r} and no record with named fields")
+    if lost := [f for f in fields if r.get(f) is None]:
+        lost, have = ', '.join(lost), ', '.join(map(str, r))
+        raise ValueError(f"has no {lost}; it has {have}: is it another set, or another release of it?")
+    if odd := [f for f in fields if _no_texts(r[f], f)]:
+        want = 'list of texts' if odd[0] in _LISTS else 'text'
+        raise ValueError(f"has {str(r[odd[0]])[:30]} as {odd[0]}, which is no {want}: mend or delete it")
+    return read(r)
+
+# %% ../nbs/32_tasks.ipynb #f9eb8c8b
+def _check_set(name):
+    if name not in SETS: raise ValueError(f"set {name!r} is unknown; choose one of {', '.join(SETS)}")
+
 def as_pairs(
-    records, # dicts
+    records, # dicts, at least one
     name:str, # of `SETS`
 )->list: # of `Pair`s
-    "Read the records of a published set; raise ValueError naming the fields that are missing"
-    if name not in SETS: raise ValueError(f"set {name!r} is unknown; choose one of {', '.join(SETS)}")
-    fields, read, out = SETS[name][0].split(), SETS[name][1], []
+    "Read the records of a published set; raise ValueError naming the record that is none, and why"
+    _check_set(name)
+    out = []
     for k, r in enumerate(records):
-        if lost := [f for f in fields if r.get(f) is None]:
-            raise ValueError(f"record {k} of {name} has no {', '.join(lost)}; it has {', '.join(r)}: "
-                             f"is it another set, or another release of it?")
-        out.append(read(r))
-    return out
-
-# %% ../nbs/32_tasks.ipynb #722e496e
-def _json_lines(path):
-    data = read_whole(path)
-    data = gzip.decompress(data) if path.suffix == '.gz' else data
-    for k, line in enumerate(data.decode().splitlines(), 1):
-        if not line.strip(): continue
-        try: yield json.loads(line)
-        except ValueError as e: raise ValueError(f"{path}, line {k}: is no JSON ({e}); mend it") from None
-
-def _arrow(path):
-    with pyarrow.memory_map(str(path)) as f: return pyarrow.ipc.open_stream(f).read_all().to_pylist()
-
-def _parquet(path): return parquet.read_table(path).to_pylist()
-
-# %% ../nbs/32_tasks.ipynb #f5a75717
-def read_records(
-    path, # a .jsonl, .json, .jsonl.gz, .parquet or .arrow file
-)->list: # of dicts
-    "Read the records of a file; raise ValueError where it is missing, damaged, empty or of another form"
-    path = Path(path)
-    readers = {'.parquet': _parquet, '.arrow': _arrow, '.jsonl': _json_lines, '.json': _json_lines}
-    kind = Path(path.name.removesuffix('.gz')).suffix
-    if not path.is_file(): raise ValueError(f"{path}: no such file; name records, or a data set's folder")
-    if kind not in readers: raise ValueError(f"{path}: is no .jsonl, .jsonl.gz, .parquet or .arrow file")
-    try: out = [*readers[kind](path)]
-    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowInvalid) as e:
-        raise ValueError(f"{path}: cannot be read ({str(e).splitlines()[0]}); get it again") from None
-    if not out or not isinstance(out[0], dict): raise ValueError(f"{path}: holds no records")
+        try: out.append(_pair(r, name))
+        except ValueError as e: raise ValueError(f"record {k} of {name} {e}") from None
+    if not out: raise ValueError(f"there are no records of {name}: give at least one")
     return out
 
 # %% ../nbs/32_tasks.ipynb #0525c251
+_PARTS = set('train training test testing eval evaluation validation valid val dev prompt'.split())
+_ABOUT = re.compile(r'(state|dataset_(info|dict|infos))\.json$|cache-')
+
+def _words(name): return set(re.split(r'[-_./]+', name))
+
+def _names(folder, subset): # of the files of records, relative to the folder
+    names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob('*'))]
+    names = [n for n in names if re.search(r'\.(jsonl?(\.gz)?|parquet|arrow)$', n)]
+    names = [n for n in names if not re.search(r'(^|/)\.', n) and not _ABOUT.match(n.rpartition('/')[2])]
+    mine = rf'(?<![A-Za-z0-9]){re.escape(subset or "")}(?![A-Za-z0-9])'
+    return names, [n for n in names if subset is None or re.search(mine, n)]
+
 def _files(folder, part, subset):
-    about = re.compile(r'(state|dataset_(info|dict))\.json$|cache-|\.')
-    files = [p for p in sorted(folder.rglob('*')) if re.search(r'\.(jsonl?(\.gz)?|parquet|arrow)$', p.name)
-             and not about.match(p.name)]
-    words = lambda p: re.split(r'[-_./]+', str(p.relative_to(folder)))
-    mine = [p for p in files if subset is None or subset in str(p.relative_to(folder))]
-    got = [p for p in mine if part in words(p)]
-    have = ', '.join(str(p.relative_to(folder)) for p in files[:8]) or 'no files of records'
+    names, mine = _names(folder, subset)
+    got = [n for n in mine if part in _words(n)]
+    if not got and part == 'train' and not any(_words(n) & _PARTS for n in mine): got = mine
+    have = ', '.join((got or names)[:8]) or 'no files of records'
     what = f'{part!r} of {subset!r}' if subset else repr(part)
     if not got: raise ValueError(f"{folder}: has no part {what}; it has {have}")
-    return got
+    kinds = {(n.rpartition('/')[0], n.partition('.')[2]) for n in got}
+    if len(kinds) > 1:
+        raise ValueError(f"{folder}: has {what} several times ({have}): name a subset or a file")
+    return [folder/n for n in got]
 
+# %% ../nbs/32_tasks.ipynb #f41e73bc
 def read_pairs(
     path, # a file or a folder
     name:str, # of `SETS`
     part:str='train', subset:str|None=None, # read where the path is a folder
 )->list: # of `Pair`s
-    "Read a published set; raise ValueError saying what is missing"
-    path = Path(path)
+    "Read a published set; raise an error that names file and record, and says what is missing"
+    _check_set(name)
+    path, out = Path(path), []
     files = _files(path, part, subset) if path.is_dir() else [path]
-    return as_pairs([r for f in files for r in read_records(f)], name)
+    for f, (place, r) in ((f, r) for f in files for r in located_records(f)):
+        try: out.append(_pair(r, name))
+        except ValueError as e: raise ValueError(f"{f}, {place}: a record of {name} {e}") from None
+    return out
+
+# %% ../nbs/32_tasks.ipynb #3c2b1d15
+def _tabbed(line): # -> Pair
+    if (n := line.count('\t')) != 1:
+        raise ValueError(f"has {n} tabs and needs one, between prompt and answer; "
+                         "answers of several lines go into a .jsonl file")
+    prompt, _, answer = line.partition('\t')
+    for what, text in ('prompt', prompt), ('answer', answer):
+        if not text.strip(): raise ValueError(f"has an empty {what}: fill it in or delete the line")
+    return Pair(prompt, answer)
+
+def read_tabbed(
+    path, # a UTF-8 file: prompt, tab, answer on each line; blank lines do not count
+)->list: # of `Pair`s
+    "Read pairs of a text file; raise ValueError naming file and line where one is none"
+    out = []
+    for k, line in enumerate(read_utf8(path).split('\n'), 1):
+        line = line.removesuffix('\r')
+        if not line.strip(' \xa0\u3000'): continue
+        try: out.append(_tabbed(line))
+        except ValueError as e: raise ValueError(f"{path}, line {k}: {e}") from None
+    if not out: raise ValueError(f"{path} holds no pairs: write prompt, tab, answer on a line")
+    return out

@@ -1,5 +1,5 @@
 "Graphs: the row of tokens, the relation rule, our own files, the split."
-import json, os
+import gzip, json, os
 from fractions import Fraction
 from itertools import combinations
 
@@ -202,7 +202,7 @@ def test_jsonl_round_trip(tmp_path_factory, case):
 
 
 @pytest.mark.parametrize('line, why', [
-    ('{"types":[7,1],"edges":[[0,1', 'delimiter'), ('', 'Expecting value'), ('[1]', 'no types and edges'),
+    ('{"types":[7,1],"edges":[[0,1', 'delimiter'), ('[1]', 'is no record'), ('null', 'is no record'),
     ('{"types":[1]}', 'no types and edges'), ('{"types":[true],"edges":[]}', 'not a whole number'),
     ('{"types":[1.0],"edges":[]}', 'not a whole number'),
     ('{"types":["1"],"edges":[]}', 'not a whole number'),
@@ -217,6 +217,30 @@ def test_a_corrupt_line_is_named(tmp_path, line, why):
     f.write_text('{"types":[1],"edges":[]}\n' + line + '\n{"types":[1],"edges":[]}\n')
     with pytest.raises(ValueError) as e: G.read_jsonl(f)
     assert f'{f}, line 2: ' in str(e.value) and why in str(e.value) and 'mend' in str(e.value)
+
+
+@few
+@given(some_graphs())
+def test_graphs_are_read_from_every_form_of_json(tmp_path_factory, case):
+    n_max, gs = case
+    f = tmp_path_factory.mktemp('g')/'a.jsonl'
+    G.write_jsonl(f, gs)
+    lines = f.read_text().split('\n')[:-1]
+    for text in '\ufeff' + '\r\n\r\n'.join(lines), '[' + ',\n'.join(lines) + ']', '\n' + '\n \n'.join(lines):
+        if gs:
+            f.write_text(text, encoding='utf-8', newline='')
+            assert G.read_jsonl(f, n_max) == gs and G.read_graphs(f, n_max=n_max).graphs == gs
+            f.with_name('a.jsonl.gz').write_bytes(gzip.compress(text.encode()))
+            assert G.read_graphs(f.with_name('a.jsonl.gz'), n_max=n_max).graphs == gs
+
+
+def test_the_line_of_a_fault_counts_blank_lines(tmp_path):
+    (tmp_path/'a.jsonl').write_text('\n{"types":[1],"edges":[]}\n\n{"types":[1,99],"edges":[]}\n')
+    with pytest.raises(ValueError, match='a.jsonl, line 4: unknown room type 99'): G.read_jsonl(tmp_path/'a.jsonl')
+    (tmp_path/'a.json').write_text('[{"types":[1],"edges":[]},\n{"types":[1,99],"edges":[]}]')
+    with pytest.raises(ValueError, match='a.json, record 2: unknown room type 99'): G.read_jsonl(tmp_path/'a.json')
+    (tmp_path/'a.jsonl').write_text('{"types":[NaN],"edges":[]}')
+    with pytest.raises(ValueError, match='a.jsonl, line 1: an id is not a whole number'): G.read_jsonl(tmp_path/'a.jsonl')
 
 
 @pytest.mark.parametrize('text', ['', '\n', ' \n\n'])

@@ -4,11 +4,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 BIN = pathlib.Path(sys.executable).parent
-LIBRARY = sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'))
+LIBRARY = sorted((ROOT/'nbs').glob('[0-9][0-9]*_*.ipynb'))
 EXPERIMENTS = sorted((ROOT/'nbs'/'experiments').glob('*.ipynb'))
 ids = lambda p: p.stem
 MOST_CELLS, MOST_BYTES, WIDEST = 80, 300_000, 110
 LONGEST_EXPORT, LONGEST_MODULE, LONGEST_OTHER = 20, 40, 8
+
+
+def number(path): return path.name.partition('_')[0]  # two digits, and a letter where one came between: 01 < 01b < 02
 
 
 def cells(path): return json.loads(path.read_text())['cells']
@@ -58,13 +61,20 @@ def test_notebooks_are_clean(copy, path):
 
 def test_no_two_notebooks_export_one_module_and_each_bears_its_name():
     for p in LIBRARY: assert module(p) in (None, p.stem.split('_', 1)[1]), p.name
-    numbers = [p.name[:2] for p in LIBRARY]
+    numbers = [number(p) for p in LIBRARY]
     assert len(set(numbers)) == len(numbers)
+    assert all(re.fullmatch('[0-9]{2}[a-z]?', n) for n in numbers), numbers
+
+
+def test_a_letter_after_a_number_comes_between_it_and_the_next():
+    names = ['01_tokens.ipynb', '01b_files.ipynb', '02_graphs.ipynb', '33_sudoku.ipynb', '33b_families.ipynb', '34_hub.ipynb']
+    numbers = [number(pathlib.Path(n)) for n in names]
+    assert numbers == sorted(numbers) == ['01', '01b', '02', '33', '33b', '34']
 
 
 @pytest.mark.parametrize('path', LIBRARY, ids=ids)
 def test_a_notebook_imports_lower_numbers_only(path):
-    number = {module(p): int(p.name[:2]) for p in LIBRARY if module(p)}
+    at = {module(p): number(p) for p in LIBRARY if module(p)}
     if not module(path): return  # a tour may visit every room
     for c in filter(is_code, cells(path)):
         for n in ast.walk(tree(c)):
@@ -74,8 +84,8 @@ def test_a_notebook_imports_lower_numbers_only(path):
                 if name == 'remask': names += [f'remask.{a.name}' for a in n.names]
                 if name.startswith('remask.'):
                     m = name.split('.')[1]
-                    assert m in number, f"{path.name} imports {name}, which no notebook exports"
-                    assert number[m] < int(path.name[:2]) or m == module(path), f"{path.name} imports {name}"
+                    assert m in at, f"{path.name} imports {name}, which no notebook exports"
+                    assert at[m] < number(path) or m == module(path), f"{path.name} imports {name}"
 
 
 def most_lines(c, path):

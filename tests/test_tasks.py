@@ -1,13 +1,15 @@
 """Problems that can be checked, against Python's own arithmetic; published sets, field by field."""
-import gzip, json, pathlib, re
+import gzip, json, pathlib, re, unicodedata
 from collections import Counter
 from fractions import Fraction
 
-import pandas as pd, pyarrow as pa, pytest
+import numpy as np, pandas as pd, pyarrow as pa, pytest
 from hypothesis import given, settings, strategies as st
 
 from remask import tasks as T
-from remask.tasks import ARITHMETIC, EOS, KINDS, Dice, as_pairs, as_rows, problems, read_pairs, read_records, same_as, verify
+from remask.files import read_records
+from remask.tasks import (ARITHMETIC, EOS, KINDS, Dice, Pair, as_pairs, as_rows, problems, read_pairs, read_tabbed, same_as, signs,
+                          verify)
 
 CELLS = [(k, level) for k in KINDS for level in (1, 2, 3)]
 SHARED = pathlib.Path(__file__).parents[2]/'shared'/'data'
@@ -189,13 +191,173 @@ def test_a_part_or_subset_that_is_not_there_is_never_another_one(tmp_path): # pu
     with pytest.raises(ValueError, match="no part 'validation'"): read_pairs(tmp_path, 'gsm8k', 'validation')
 
 
-@pytest.mark.parametrize('name, data, why', [
-    ('a.csv', b'x', 'is no .jsonl'), ('a.jsonl', b'', 'is empty'), ('a.jsonl', b'3', 'no records'), ('a.jsonl', b'{"a": 1}\n{', 'line 2: is no JSON'),
-    ('a.jsonl.gz', b'{}', 'cannot be read'), ('a.parquet', b'{}', 'cannot be read'), ('a.arrow', b'{}', 'cannot be read'),
-    ('a.jsonl', b'\xff\xfe', 'cannot be read')])
-def test_files_that_cannot_be_used(tmp_path, name, data, why):
-    (tmp_path/name).write_bytes(data)
-    with pytest.raises(ValueError, match=why) as e: read_records(tmp_path/name)
+# ---- files of exactly the published forms
+
+PUBLISHED = dict( # what a record of each set looks like, with the fields that are not read
+    gsm8k=dict(question="Natalia sold clips to 48 friends.\u2028How many?", answer='She sold 48/2 = <<48/2=24>>24 clips.\nThat is 48+24 = 72.\n#### 72'),
+    math500=dict(problem='Convert $(0,3)$ to polar coordinates.\n\n[asy]\ndraw((0,0)--(1,1));\n[/asy]', subject='Precalculus', level=2,
+                 solution='We have $r = 3.$\n\nHence \\[\\boxed{\\left( 3, \\frac{\\pi}{2} \\right)}.\\]', unique_id='test/precalculus/807.json',
+                 answer='\\left( 3, \\frac{\\pi}{2} \\right)'),
+    s1k=dict(solution='128', question='Given a rational number θ ≥ ½,\nhow many?', cot_type='math', source_type='qq8933/AIME_1983_2024', metadata="{'ID': '1'}",
+             gemini_thinking_trajectory='a\nb', gemini_attempt='c', deepseek_thinking_trajectory='x² ≤ 5\nso', deepseek_attempt='d', gemini_grade='Yes',
+             gemini_grade_reason='e', deepseek_grade='No', deepseek_grade_reason='f'),
+    opc_educational_instruct=dict(seq_id=1, instruction='Write a function\nto add.', output='```python\ndef add(a, b):\n    return a + b\n```',
+                                  code='def add(a, b):\n    return a + b', entry_point='add', testcase=['assert add(1, 2) == 3', 'assert add(0, 0) == 0']),
+    opc_evol_instruct=dict(seq_id=2, instruction='Rewrite.', output='Here:\n```python\nx = 1\n```\n', tag='evol'),
+    opc_mceval_instruct=dict(seq_id=3, instruction='In Go.', output='```go\nfunc f() {}\n```', language='Go'),
+    humaneval=dict(task_id='HumanEval/53', prompt='\n\ndef add(x: int, y: int):\n    """Add two numbers x and y\n    >>> add(2, 3)\n    5\n    """\n',
+                   entry_point='add', canonical_solution='    return x + y\n', test='\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate(2, 3) == 5\n'),
+    mbpp=dict(text='Write a function\nto add.', code='def add(a, b):\r\n\treturn a + b', task_id=601, test_setup_code='',
+              test_list=['assert add(1, 2) == 3'], challenge_test_list=[]),
+    mbpp_sanitized=dict(source_file='Benchmark Questions Verification V2.ipynb', task_id=2, prompt='Write a function to find pi.',
+                        code='import math\ndef pi():\n  return math.pi', test_imports=['import math'], test_list=['assert pi() == math.pi']))
+
+
+def written(folder, rows): # every form in which such records are handed on
+    text = '\n'.join(json.dumps(r, ensure_ascii=False) for r in rows)
+    for name, data in ('a.jsonl', text), ('m.jsonl', '\ufeff\n' + text + '\n\n'), ('c.jsonl', text.replace('\n', '\r\n')), ('a.json', json.dumps(rows)), \
+            ('i.json', json.dumps(rows, indent=4, ensure_ascii=False)):
+        (folder/name).write_bytes(data.encode())
+        (folder/f'{name}.gz').write_bytes(gzip.compress(data.encode()))
+        yield from (folder/name, folder/f'{name}.gz')
+    table = pa.Table.from_pylist(rows)
+    pd.DataFrame(rows).to_parquet(folder/'a.parquet')
+    with pa.OSFile(str(folder/'a.arrow'), 'wb') as f, pa.ipc.new_stream(f, table.schema) as w: w.write_table(table)
+    yield from (folder/'a.parquet', folder/'a.arrow')
+
+
+@pytest.mark.parametrize('name', T.SETS)
+def test_every_set_is_read_from_every_published_form(tmp_path, name):
+    rows = [PUBLISHED[name], PUBLISHED[name]]
+    want, files = as_pairs(rows, name), [*written(tmp_path, rows)]
+    assert len(files) == 12 and want[0].prompt and want[0].answer
+    for f in files: assert read_pairs(f, name) == want, f
+    if name == 'gsm8k': assert want[0].gold == '72' and '\u2028' in want[0].prompt
+    if name == 'math500': assert want[0].gold == r'\left( 3, \frac{\pi}{2} \right)'
+
+
+LAYOUTS = { # as the hub serves a set or `save_to_disk` lays it out -> the one way to ask for it
+    'main/train-00000-of-00001.parquet': {}, 'data/train-00000-of-00001.parquet': {}, 'train/data-00000-of-00001.arrow': {}, 'train.jsonl': {},
+    'gsm8k-train.jsonl.gz': {}, 'test.jsonl': dict(part='test'), 'educational_instruct/data-00000-of-00001.arrow': dict(subset='educational_instruct'),
+    'sanitized/test-00000-of-00001.parquet': dict(part='test', subset='sanitized'), 'anything.json': {}}
+
+
+@pytest.mark.parametrize('where', LAYOUTS)
+def test_folders_as_the_hub_serves_them(tmp_path, where):
+    made = {f.name.partition('.')[2]: f for f in written(tmp_path, [PUBLISHED['gsm8k']])}
+    to = tmp_path/'set'/where
+    to.parent.mkdir(parents=True)
+    to.write_bytes(made[to.name.partition('.')[2]].read_bytes())
+    for about in 'dataset_info.json', 'state.json', 'dataset_dict.json', 'dataset_infos.json', '.cache/huggingface/train.json', 'README.md':
+        (tmp_path/'set'/about).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path/'set'/about).write_text('{}')
+    assert read_pairs(tmp_path/'set', 'gsm8k', **LAYOUTS[where]) == as_pairs([PUBLISHED['gsm8k']], 'gsm8k')
+    with pytest.raises(ValueError, match="has no part 'validation'"): read_pairs(tmp_path/'set', 'gsm8k', 'validation')
+
+
+def test_shards_are_read_in_order_and_nothing_twice(tmp_path):
+    made = lambda k: json.dumps(dict(question=str(k), answer=f'#### {k}'))
+    for k in 2, 0, 1: (tmp_path/f'train-0000{k}-of-00003.jsonl').write_text(made(k))
+    assert [p.gold for p in read_pairs(tmp_path, 'gsm8k')] == ['0', '1', '2']
+    (tmp_path/'train.json').write_text(made(0))
+    with pytest.raises(ValueError, match="has 'train' several times .*name a subset or a file") as e: read_pairs(tmp_path, 'gsm8k')
+    assert one_line(e)
+    for sub in 'main', 'domain', 'socratic':
+        (tmp_path/'two'/sub).mkdir(parents=True)
+        (tmp_path/'two'/sub/'train.jsonl').write_text(made(sub))
+    with pytest.raises(ValueError, match="several times .domain/train.jsonl, main/train.jsonl, socratic"): read_pairs(tmp_path/'two', 'gsm8k')
+    assert read_pairs(tmp_path/'two', 'gsm8k', subset='main')[0].gold == 'main'
+
+
+@pytest.mark.parametrize('name', T.SETS)
+@pytest.mark.parametrize('odd', [float('nan'), float('inf'), 3, True, {'a': 1}])
+def test_a_text_that_is_none_is_named_with_file_and_record(tmp_path, name, odd):
+    for field in T.SETS[name][0].split():
+        if field in ('task_id', 'level'): continue
+        rows = [PUBLISHED[name], PUBLISHED[name] | {field: odd}]
+        with pytest.raises(ValueError, match=rf'record 1 of {name} has .* as {field}, which is no (list of )?text') as e: as_pairs(rows, name)
+        assert one_line(e)
+        (tmp_path/'a.jsonl').write_text('\n\n'.join(map(json.dumps, rows)))
+        with pytest.raises(ValueError, match=rf'a.jsonl, line 3: a record of {name} has .* as {field}') as e: read_pairs(tmp_path/'a.jsonl', name)
+        assert one_line(e)
+
+
+def test_a_missing_value_of_pandas_is_no_answer(tmp_path):
+    pd.DataFrame([PUBLISHED['gsm8k'], dict(question='Why?')]).to_parquet(tmp_path/'a.parquet')
+    with pytest.raises(ValueError, match='a.parquet, record 2: a record of gsm8k has no answer'): read_pairs(tmp_path/'a.parquet', 'gsm8k')
+    pd.DataFrame([dict(question='Why?', answer=np.nan)]).to_json(tmp_path/'a.jsonl', orient='records', lines=True)
+    with pytest.raises(ValueError, match='a.jsonl, line 1: a record of gsm8k has no answer'): read_pairs(tmp_path/'a.jsonl', 'gsm8k')
+
+
+@pytest.mark.parametrize('records, why', [
+    ([], 'there are no records of gsm8k'), (['a'], "record 0 of gsm8k is 'a' and no record"), ([RECORDS['gsm8k'], None], "record 1 of gsm8k is 'None'"),
+    ([{1: 2}], 'record 0 of gsm8k has no question, answer; it has 1')])
+def test_what_is_no_record_is_named(records, why):
+    with pytest.raises(ValueError, match=re.escape(why)) as e: as_pairs(records, 'gsm8k')
+    assert one_line(e)
+
+
+@pytest.mark.parametrize('data, why', [(b'', 'is empty'), (b'[]', 'holds no records'), (b'3', 'holds no records'), (b'[3]', 'record 1: 3 is no record')])
+def test_files_without_records(tmp_path, data, why):
+    (tmp_path/'a.json').write_bytes(data)
+    with pytest.raises(ValueError, match=why) as e: read_pairs(tmp_path/'a.json', 'gsm8k')
+    assert 'a.json' in str(e.value) and one_line(e)
+    with pytest.raises(OSError, match='none.json could not be read'): read_pairs(tmp_path/'none.json', 'gsm8k')
+    with pytest.raises(ValueError, match="set 'gsm' is unknown"): read_pairs(tmp_path/'none.json', 'gsm')
+
+
+# ---- pairs of a text file
+
+ANY = st.text(alphabet=st.characters(exclude_categories=['Cs'], exclude_characters='\0\t\n\r'), min_size=1, max_size=12).filter(str.strip)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(ANY, ANY), min_size=1, max_size=5))
+def test_tabbed_pairs_there_and_back(tmp_path_factory, pairs):
+    f = tmp_path_factory.getbasetemp()/'pairs.txt'
+    for end in '\n', '\r\n', '\n\n', '\r\n \r\n':
+        for mark in '\ufeff', '' if not pairs[0][0].startswith('\ufeff') else '\ufeff':
+            f.write_bytes((mark + end.join(map('\t'.join, pairs)) + end).encode())
+            assert read_tabbed(f) == [Pair(*p) for p in pairs]
+
+
+@pytest.mark.parametrize('text, why', [
+    ('a\tb\na b\n', 'line 2: has 0 tabs and needs one'), ('a\tb\n\na\tb\tc\n', 'line 3: has 2 tabs and needs one'), ('a\tb\t', 'line 1: has 2 tabs'),
+    ('\tb', 'line 1: has an empty prompt'), ('a\t \r\n', 'line 1: has an empty answer'), ('a\tb\n \t ', 'line 2: has an empty prompt'),
+    ('\ufeff', 'holds no pairs'), (' \n', 'is empty'), ('a\t\0', 'zero byte')])
+def test_a_line_that_is_no_pair_is_named(tmp_path, text, why):
+    (tmp_path/'pairs.txt').write_text(text, encoding='utf-8', newline='')
+    with pytest.raises(ValueError, match=why) as e: read_tabbed(tmp_path/'pairs.txt')
+    assert 'pairs.txt' in str(e.value) and one_line(e)
+
+
+# ---- any character
+
+ODD = ['x² ≤ 5 and θ ≥ π/2', 'e\u0301 é', '👩\u200d🚀 𝔸', 'a\u2028b\u0085c\nd', '−2', '１２']
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=9), st.text(min_size=1, max_size=9)), min_size=1, max_size=5))
+def test_rows_hold_any_character_of_unicode(pairs):
+    if any(c in q + a for q, a in pairs for c in EOS + '░✗'): return     # the signs of decode
+    vocab = signs([t for pair in pairs for t in pair])
+    rows = as_rows(vocab, pairs, 9, 10)
+    assert rows.x.shape == (len(pairs), 19) and T.answers(vocab, rows.x, 9) == [a for _, a in pairs]
+    assert T.prompts(vocab, rows.x, 9) == [q.lstrip(' ') for q, _ in pairs]
+
+
+def test_what_is_written_is_what_was_given():
+    vocab = signs(ODD)
+    assert set(vocab.chars) == set(''.join(ODD)) | {' ', EOS} and 'x²' in ODD[0]
+    assert T.answers(vocab, as_rows(vocab, [('', t) for t in ODD], 0, 30).x, 0) == ODD
+    assert unicodedata.normalize('NFC', ODD[1]) != ODD[1]                # a combining mark is kept as one
+
+
+def test_nothing_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match='give at least one pair') as e: as_rows(ARITHMETIC, [], 4, 4)
+    assert one_line(e)
+    assert T.answers(ARITHMETIC, ARITHMETIC.encode('').view(0, 8), 4) == T.prompts(ARITHMETIC, ARITHMETIC.encode('').view(0, 8), 4) == []
+    with pytest.raises(ValueError, match="row 1: character '−' at position 1") as e: as_rows(ARITHMETIC, [('1', '2'), ('1−1', '0')], 4, 4)
     assert one_line(e)
 
 

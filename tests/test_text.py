@@ -131,6 +131,19 @@ def test_the_python_reference_is_the_language_reference_once():
     assert all(p in got.text for t in topics.values() for p in T.plain(t).strip('\n').split('\n\n'))
 
 
+def test_the_reference_is_written_in_ascii_by_the_same_rule_as_ever():
+    import unicodedata
+    straight = str.maketrans({'“': '"', '”': '"', '‘': "'", '’': "'", '–': '-', '—': '-', 'ß': 'ss'})
+    def as_ever(text): return ''.join(c for c in unicodedata.normalize('NFKD', text.translate(straight)) if c == '\n' or ' ' <= c <= '~')
+    from pydoc_data.topics import topics
+    assert all(T.plain(t) == as_ever(t) for t in topics.values()) and T.plain('x² ≤ 5 ﬁ Å\t') == as_ever('x² ≤ 5 ﬁ Å\t') == 'x2  5 fi A'
+    told, out = set(), []
+    for p in (p for name in sorted(topics) for p in as_ever(topics[name]).strip('\n').split('\n\n')):
+        if len(p) < 40 or p not in told: out.append(p)
+        told.add(p)
+    assert T.python_reference().text == '\n\n'.join(out) + '\n'
+
+
 def topics_of(monkeypatch, **topics):
     made = types.ModuleType('pydoc_data.topics')
     made.topics = topics
@@ -179,6 +192,41 @@ def test_reading_gives_the_text_back_whatever_its_line_ends(tmp_path_factory, te
             f.write_bytes((mark + text.replace('\n', end)).encode())
             seen.add(T.read_text(f))
     assert seen == {T.corpus(text, 'some.txt')} and seen.pop().text == text
+
+
+ODD = 'x² ≤ 5 and θ ≥ π/2\u2028e\u0301 é 👩\u200d🚀 𝔸 \u0085\u00a0–−\t\x7f'                # signs, marks, joiners, other planes, odd line ends
+
+
+def test_no_character_of_a_text_changes_unless_asked(tmp_path):
+    f = tmp_path/'odd.txt'
+    for mark in b'', b'\xef\xbb\xbf':
+        f.write_bytes(mark + ODD.encode())
+        assert T.read_text(f) == T.corpus(ODD, 'odd.txt')
+    v = Vocabulary.of(ODD)
+    assert v.chars == ''.join(sorted(set(ODD))) and v.decode(v.encode(ODD)) == [ODD]
+    assert T.windows(v.encode(ODD), 5).shape == (len(ODD)//5, 5)
+    assert T.line_of(v, v.encode(ODD)[None]).max() == 0                     # lines end at \n alone
+
+
+@SETTINGS
+@given(st.text(max_size=40), st.sampled_from(T.FORMS))
+def test_a_normal_form_says_what_it_changed(text, form):
+    import unicodedata
+    from collections import Counter
+    got = T.normalised(text, form)
+    if form == 'ASCII': assert got.text == T.plain(text) and set(got.text) <= set(T.ASCII)
+    else: assert got.text == unicodedata.normalize(form, text)
+    assert Counter(text) - got.lost + got.gained == Counter(got.text) and not set(got.lost) & set(got.gained)
+    assert T.normalised(got.text, form) == (got.text, Counter(), Counter())
+
+
+def test_a_text_that_was_normalised_says_so(tmp_path):
+    f = tmp_path/'a.txt'
+    f.write_text('x² ≤ 5 and θ ≥ π/2', encoding='utf-8')
+    assert T.read_text(f, 'ASCII') == T.corpus('x2  5 and   /2', 'a.txt in ASCII (5 characters lost, 1 gained)')
+    assert T.read_text(f, 'NFC') == T.corpus('x² ≤ 5 and θ ≥ π/2', 'a.txt in NFC (0 characters lost, 0 gained)')
+    with pytest.raises(ValueError, match='choose one of NFC, NFD, NFKC, NFKD, ASCII') as e: T.read_text(f, 'utf-8')
+    assert one_line(e)
 
 
 def test_a_revision_names_no_folder(tmp_path):
