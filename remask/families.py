@@ -27,7 +27,7 @@ class Family(NamedTuple):
     block: int = 0          # positions of a block of the attention; 0: every position attends to all
     time: str = ''          # meaning of a time input: 'sigma' (-log alpha) or 't'; '': none
     extra_mask: bool = False # MASK is the last column, which the tokenizer does not know
-    tells: tuple = ('2d positions', '2d') # ways of telling which positions exist, in the order in which they are tried
+    tells: tuple = ('2d positions', '2d') # ways of telling which positions exist, in the order of trial
 
 # %% ../nbs/33b_families.ipynb #07178f6b
 FAMILIES = dict(
@@ -173,7 +173,8 @@ def default_rope():
 def _remake_buffers(net, kind, config):
     unsaved = [name for name, _ in net.named_non_persistent_buffers()]
     if not unsaved: return
-    with init_empty_weights(include_buffers=False), no_init_weights(): twin = dict(kind(config).named_buffers())
+    with init_empty_weights(include_buffers=False), no_init_weights():
+        twin = dict(kind(config).named_buffers())
     for name in unsaved: net.get_buffer(name).copy_(twin[name])
 
 # %% ../nbs/33b_families.ipynb #230285ad
@@ -187,8 +188,8 @@ def loader_of(
     known = [name for name in LOADERS if name in auto]
     if known: return known[0]
     if type(config) in MODEL_FOR_MASKED_LM_MAPPING: return LOADERS[0]
-    raise ValueError(f"{config.name_or_path}: a model of type {config.model_type!r} is no masked language model "
-                     f"of transformers, and its configuration names no code of its own for {', '.join(LOADERS)}")
+    raise ValueError(f"{config.name_or_path}: transformers has no masked language model of type "
+                     f"{config.model_type!r}, and its configuration names no code of its own")
 
 # %% ../nbs/33b_families.ipynb #aa6b0a62
 def _whole(net, loading, path): # the model, all of whose weights were in its files

@@ -33,13 +33,15 @@ def _open(what, path, **how): # one sentence, whatever transformers says
     try: return what(path, **how)
     except (OSError, ValueError, ImportError, KeyError, AttributeError) as e:
         hint = '; its own code is run with trust_remote_code=True' if 'trust_remote_code' in str(e) else ''
-        raise ValueError(f"{path}: could not be loaded ({(str(e) or repr(e)).strip().splitlines()[0]}){hint}") from None
+        why = (str(e) or repr(e)).strip().splitlines()[0]
+        raise ValueError(f"{path}: could not be loaded ({why}){hint}") from None
 
-def _trusted(config, path, trust): # what brings its own code says so, whichever part of it does
+def _about(path, trust): # configuration and tokenizer
+    config = _open(AutoConfig.from_pretrained, path, trust_remote_code=trust)
     if getattr(config, 'auto_map', None) and not trust:
         raise ValueError(f"{path}: could not be loaded (the model brings its own code); its own code is run "
                          "with trust_remote_code=True")
-    return config
+    return config, _open(AutoTokenizer.from_pretrained, path, trust_remote_code=trust)
 
 # %% ../nbs/34_hub.ipynb #6e669fd1
 def _record(tokenizer, ids, d, name):
@@ -58,7 +60,7 @@ def layers_of(
 )->nn.ModuleList:
     "Find the blocks of a network: the longest list of modules of one class"
     lists = [m for m in net.modules() if isinstance(m, nn.ModuleList) and len({type(b) for b in m}) == 1]
-    if not lists: raise ValueError(f"{type(net).__name__}: has no list of blocks beside which a stream could run")
+    if not lists: raise ValueError(f"{type(net).__name__}: has no list of blocks for a stream to run beside")
     return max(lists, key=len)
 
 def put_stream(
@@ -68,7 +70,7 @@ def put_stream(
     "Put a dual stream beside a network (RemeDi, arXiv 2509.23653)"
     layers = layers_of(hub.net)
     if not after or not 0 <= min(after) <= max(after) < len(layers):
-        raise ValueError(f"after={list(after)}: the network has blocks 0 to {len(layers) - 1}; name some of them")
+        raise ValueError(f"after={list(after)}: the network has blocks 0 to {len(layers) - 1}; name some")
     hub.second = SecondStream(layers, after, hub.d).to(hub.device)
     return hub
 
@@ -79,13 +81,14 @@ def put_head(
     name:str='ups',
 )->Hub: # the same
     "Put a saved head or dual stream on its model; raise ValueError if it was trained on another"
-    about, record = open_tensors(path)[1], _record(hub.tokenizer, hub.ids, hub.d, hub.name)
+    about = open_tensors(path)[1]
     after = about.get('config', {}).get('after')
-    _same_model(path, about.get('provenance', {}), record if after else record)
+    _same_model(path, about.get('provenance', {}), _record(hub.tokenizer, hub.ids, hub.d, hub.name))
     if after is None: hub.heads[name] = load_head(path, hub.d)[0].to(hub.device)
     else: _load(path, lambda **_: put_stream(hub, after).second, (), None)
     return hub
 
+# %% ../nbs/34_hub.ipynb #dba4b042
 def save_hub_head(
     path, # file to write; its folder is made
     hub:Hub,
@@ -120,14 +123,13 @@ def load_hub(
 )->Hub:
     "Load a masked language model and heads for it, verify how it is asked; raise ValueError in one sentence"
     given = {k: v for k in GIVEN if (v := how.pop(k, None)) is not None}
-    config = _open(AutoConfig.from_pretrained, path, trust_remote_code=trust_remote_code)
-    _trusted(config, path, trust_remote_code)
-    tokenizer = _open(AutoTokenizer.from_pretrained, path, trust_remote_code=trust_remote_code)
+    config, tokenizer = _about(path, trust_remote_code)
     ids = special_ids(tokenizer, config, given.get('mask'), given.get('ends'))
     _early(path, tokenizer, config, ids, heads)
     net = _open(lambda p, **more: load_network(config, p, **more), path, **how).eval().requires_grad_(False)
     said = {k: v for k, v in given.items() if k not in ('mask', 'ends')}
-    hub = verify_facts(Hub(net, tokenizer, ids, declared_facts(config, _arguments(net), **said), str(path)), given)
+    facts = declared_facts(config, _arguments(net), **said)
+    hub = verify_facts(Hub(net, tokenizer, ids, facts, str(path)), given)
     if adapter: hub.net = PeftModel.from_pretrained(net, adapter, is_trainable=True).eval()
     for name, file in dict(heads).items(): put_head(hub, file, name)
     return hub
@@ -139,8 +141,8 @@ class IdRows(NamedTuple):
     real: Tensor # (B,L) bool, positions that exist
 
 def _listed(prompts): # texts, or what is wrong
-    if isinstance(prompts, str): raise ValueError(f"prompts is one text, {prompts[:30]!r}; give a list of texts")
-    return list(prompts)
+    if not isinstance(prompts, str): return list(prompts)
+    raise ValueError(f"prompts is one text, {prompts[:30]!r}; give a list of texts")
 
 def _fits(coded, answer, mask, most): # tokens of the longest prompt, or what is wrong
     if answer < 1: raise ValueError(f"answer={answer}: the answer is empty; ask for one position at least")
@@ -164,7 +166,7 @@ def coded(self:Hub,
     chat:bool=False, # put each prompt through the chat template
 )->list: # of lists of ids
     "Write prompts as ids"
-    if self.tokenizer is None: raise ValueError(f"{self.name}: has no tokenizer, so it takes ids and no texts")
+    if self.tokenizer is None: raise ValueError(f"{self.name}: has no tokenizer; it takes ids and no texts")
     texts = [_templated(self.tokenizer, p) for p in prompts] if chat else prompts
     return [self.tokenizer(t, add_special_tokens=False)['input_ids'] for t in texts]
 
@@ -205,6 +207,11 @@ class Targets(NamedTuple):
     P: int       # where the answers begin
     dropped: int # pairs that did not fit
 
+def _fit(hub, prompt, told, answer): # ids of a pair: do they fit, the end included
+    room = len(prompt) + answer <= hub.facts.context and 0 < len(told) < answer
+    return bool(prompt) and room and hub.ids.mask not in prompt + told
+
+# %% ../nbs/34_hub.ipynb #47c470d9
 @patch
 def targets(self:Hub,
     pairs, # (prompt, answer, ...) each
@@ -212,11 +219,11 @@ def targets(self:Hub,
     chat:bool=False,
 )->Targets:
     "Write prompts and answers as rows; raise ValueError where nothing fits or nothing ends an answer"
-    if not self.ids.ends: raise ValueError(f"{self.name}: names no end of an answer; give ends=(...) when loading it")
+    if not self.ids.ends: raise ValueError(f"{self.name}: names no end of an answer; load it with ends=(...)")
     coded, told = self.coded([p[0] for p in pairs], chat), self.coded([p[1] for p in pairs])
-    fits = [k for k, (c, a) in enumerate(zip(coded, told))
-            if c and 0 < len(a) < answer and len(c) + answer <= self.facts.context and self.ids.mask not in c + a]
-    if not fits: raise ValueError(f"none of {len(coded)} pairs fits: answer={answer}, {self.facts.context} positions in all")
+    fits = [k for k, both in enumerate(zip(coded, told)) if _fit(self, *both, answer)]
+    if not fits: raise ValueError(f"none of {len(coded)} pairs fits answer={answer} and the model's "
+                                  f"{self.facts.context} positions")
     x, real = _left([coded[k] for k in fits], int(self.ids.mask == 0))
     ends = torch.tensor([told[k] + [self.ids.ends[0]]*(answer - len(told[k])) for k in fits])
     rows = IdRows(torch.cat([x, ends], 1), pad(real, (0, answer), value=True))
@@ -245,10 +252,11 @@ def fitted_writing(self:Hub,
     "Fit a way of writing to the model: its ends, its blocks; raise ValueError where the blocks disagree"
     b = self.facts.block
     if b and how.block % b and b % how.block:
-        raise ValueError(f"{self.name}: attends by blocks of {b}, and block={how.block} neither divides them nor is a "
-                         f"multiple; use {b}")
+        raise ValueError(f"{self.name}: attends by blocks of {b}, and block={how.block} neither divides them "
+                         f"nor is a multiple; use {b}")
     return how._replace(ends=how.ends or self.ids.ends, aligned=how.aligned or b > 0)
 
+# %% ../nbs/34_hub.ipynb #1a09c0ce
 @patch
 def answers(self:Hub,
     prompts, answer:int=128, # texts; positions of each answer
@@ -259,7 +267,8 @@ def answers(self:Hub,
     "Answer prompts; an answer depends on (seed, its prompt's number) only, and stops at its end"
     (x, real), out, without = self.rows(prompts, answer, chat), [], more.pop('without', ())
     how = self.fitted_writing(how) if more.pop('stop', True) else self.fitted_writing(how)._replace(ends=())
-    space, P, numbers = self.space(x.shape[1], without), x.shape[1] - answer, torch.arange(len(x), device=x.device)
+    space, P = self.space(x.shape[1], without), x.shape[1] - answer
+    numbers = torch.arange(len(x), device=x.device)
     for k in range(0, len(x), batch):
         part, some = slice(k, k + batch), dict(check=False) | more
         noise = Noise(seed, numbers[part])
@@ -373,8 +382,10 @@ def gradients(hub, rows, answer, how, turn, g)->Tensor: # (2,) mean losses of a 
 
 # %% ../nbs/34_hub.ipynb #dbd97a68
 def _micro(hub, rows, picked, size): # the rows of a step in micro-batches
-    for some in picked.split(size): yield IdRows(rows.x[some].long().to(hub.device), rows.real[some].to(hub.device))
+    for some in picked.split(size):
+        yield IdRows(rows.x[some].long().to(hub.device), rows.real[some].to(hub.device))
 
+# %% ../nbs/34_hub.ipynb #6744c247
 def tune(
     hub:Hub, rows:IdRows, answer:Callable, # clean rows; (B,L) ids -> (B,L) bool
     how:Tuning=Tuning(), steps:int=100, seed:int=0,

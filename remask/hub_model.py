@@ -70,10 +70,12 @@ def declared_facts(
     family, argument = FAMILIES[name], next((a for a in TIMES if a in takes), None)
     meaning = given.pop('time', None) or family.time or ('t' if argument else '')
     if meaning and not argument:
-        raise ValueError(f"{config.name_or_path}: time={meaning!r}, but its forward pass takes none of {', '.join(TIMES)}")
+        raise ValueError(f"{config.name_or_path}: time={meaning!r}, but its forward pass takes none of "
+                         f"{', '.join(TIMES)}")
     if meaning not in ('', 't', 'sigma'): raise ValueError(f"time={meaning!r} is unknown; choose t or sigma")
-    said = dict(shift=family.shift, block=block_size(config)) | {k: v for k, v in given.items() if v is not None}
-    return Facts(name, time=(argument, meaning) if meaning else (), context=context(config), **said)
+    said = dict(shift=family.shift, block=block_size(config), context=context(config))
+    said |= {k: v for k, v in given.items() if v is not None}
+    return Facts(name, time=(argument, meaning) if meaning else (), **said)
 
 # %% ../nbs/33c_hub_model.ipynb #fae9fc9f
 def _embedding(net): # the input layer, where the model says which it is
@@ -116,13 +118,14 @@ def _allowed(real, block): # (B,L,L) bool: which position (last) is seen by whic
     if block: seen = seen & (number[:, :, None]//block >= number[:, None]//block)
     return seen | torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
 
+def _added(allowed, dtype): # numbers to be added to the attention: 0, or as little as there is
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
+
 def _told(tells, real, block, dtype): # the arguments that say which positions exist
-    form, _, positions = tells.partition(' positions')
-    kind, out = form.split(), {}
-    if kind == ['2d']: out['attention_mask'] = real.long()
-    if kind[:1] == ['4d']: out['attention_mask'] = _allowed(real, block)[:, None]
-    if kind == ['4d', 'float']:
-        out['attention_mask'] = torch.zeros((), dtype=dtype, device=real.device).where(out['attention_mask'], torch.finfo(dtype).min)
+    form, out = tells.removesuffix(' positions'), {}
+    if form == '2d': out['attention_mask'] = real.long()
+    if form.startswith('4d'): out['attention_mask'] = _allowed(real, block)[:, None]
+    if form == '4d float': out['attention_mask'] = _added(out['attention_mask'], dtype)
     if tells.endswith(' positions'): out['position_ids'] = (real.long().cumsum(1) - 1).clamp(min=0)
     return out
 
@@ -244,17 +247,20 @@ def _probe_rows(hub, n): # (1,n) ids, every second one masked
     return torch.where(torch.arange(n, device=x.device) % 2 == 0, x, hub.ids.mask)
 
 # %% ../nbs/33c_hub_model.ipynb #ffecd913
+def _alone(hub, x, t=.5): # raw logits of one row that is all real
+    time, real = torch.full((1,), t, device=x.device), torch.ones_like(x, dtype=torch.bool)
+    return _logits(hub.net(x, **_inputs(hub, x, time, real)))
+
 def _columns(hub, x): # -> logits of the whole row; facts and ids put right
-    t, real = torch.full((1,), .5, device=x.device), torch.ones_like(x, dtype=torch.bool)
-    every = torch.arange(x.shape[1], device=x.device)[None]
-    hub.facts = hub.facts._replace(picks=False)
-    whole = _by_whole_row(hub, x, _inputs(hub, x, t, real), every)[0]
+    whole = _alone(hub, x)
     C = whole.shape[-1]
     if not whole.isfinite().any(-1).all() or whole.isnan().any():
         raise ValueError(f"{hub.name}: its logits are not numbers; are its files whole?")
     if _near(whole[:, 1:], whole[:, :1].expand_as(whole[:, 1:])):
-        raise ValueError(f"{hub.name}: says the same at every position, so nothing can be verified; is it trained?")
-    hub.ids = hub.ids._replace(V=max(C, hub.ids.mask + 1), never=tuple(sorted({*hub.ids.never, *range(hub.ids.V, C)})))
+        raise ValueError(f"{hub.name}: says the same at every position, so nothing can be verified; is it "
+                         "trained?")
+    never = {*hub.ids.never, *range(hub.ids.V, C)}
+    hub.ids = hub.ids._replace(V=max(C, hub.ids.mask + 1), never=tuple(sorted(never)))
     hub.checks.append(Check('columns of the logits', C, 'finite, and different at different positions'))
     return whole
 
@@ -267,7 +273,7 @@ def _picking(hub, x, whole):
     want = whole[:, at[0]]
     picks = some is not None and some.shape == want.shape and _near(some, want)
     hub.facts = hub.facts._replace(picks=picks)
-    how = 'equal to those of the whole row' if picks else 'the output layer gives others, so whole rows are read'
+    how = 'equal to those of the whole row' if picks else 'no output layer of its own: whole rows are read'
     hub.checks.append(Check('only the columns asked about', picks, how))
 
 # %% ../nbs/33c_hub_model.ipynb #40f22de5
@@ -276,34 +282,35 @@ def _in_company(hub, short, tells): # logits of a short row beside a longer one
     x = torch.cat([pad(short, (6, 0), value=hub.space(1).filler), _probe_rows(hub, n + 6)])
     real = torch.arange(n + 6, device=x.device) >= torch.tensor([[6], [0]], device=x.device)
     hub.facts = hub.facts._replace(tells=tells)
-    try: out = hub.net(x, **_inputs(hub, x, torch.full((2,), .5, device=x.device), real))
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError): return None # it wants another form
-    return _logits(out)[:1, 6:]
+    inputs = _inputs(hub, x, torch.full((2,), .5, device=x.device), real)
+    try: return _logits(hub.net(x, **inputs))[:1, 6:]
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError): return None # another form
+
+def _ways(hub): return FAMILIES.get(hub.facts.family, FAMILIES['other']).tells
 
 def _company(hub, short, whole):
-    for tells in FAMILIES.get(hub.facts.family, FAMILIES['other']).tells:
+    for tells in _ways(hub):
         wanted = {'attention_mask', *(['position_ids'] if 'positions' in tells else [])}
         got = _in_company(hub, short, tells) if wanted <= hub.takes else None
         if got is not None and got.shape == whole.shape and _near(got, whole): break
     else: tells = ''
     hub.facts = hub.facts._replace(tells=tells)
-    how = 'a row alone and beside a longer one: the same' if tells else 'no mask is followed: rows go in by length'
+    how = 'a row alone and beside a longer one: the same' if tells else 'no mask is followed: rows by length'
     hub.checks.append(Check('told which positions exist', tells or 'no', how))
 
 # %% ../nbs/33c_hub_model.ipynb #333d578d
-def _blocks(hub, whole, x):
-    b = hub.facts.block
-    if not b: return hub.checks.append(Check('block of the attention', 0, 'by its family; every position attends to all'))
+def _blocks(hub):
+    b, fact = hub.facts.block, 'block of the attention'
+    if not b: return hub.checks.append(Check(fact, 0, 'by its family: every position attends to all'))
     if not hub.facts.tells:
-        raise ValueError(f"{hub.name}: attends by blocks of {b}, but follows no mask that says so; give block=0 if "
-                         "every position attends to all")
-    n = 2*b
-    one = _probe_rows(hub, n)
+        raise ValueError(f"{hub.name}: attends by blocks of {b}, but follows no mask that says so; give "
+                         "block=0 if every position attends to all")
+    one = _probe_rows(hub, 2*b)
     other = torch.cat([one[:, :b], one[:, b:].roll(1, 1)], 1)
-    t, real = torch.full((1,), .5, device=x.device), torch.ones_like(one, dtype=torch.bool)
-    first, second = (_logits(hub.net(z, **_inputs(hub, z, t, real)))[:, :b] for z in (one, other))
-    if not _near(first, second): raise ValueError(f"{hub.name}: a block of {b} is changed by a later one; give block=...")
-    hub.checks.append(Check('block of the attention', b, 'a later block does not change an earlier one'))
+    first, second = (_alone(hub, z)[:, :b] for z in (one, other))
+    if not _near(first, second):
+        raise ValueError(f"{hub.name}: a block of {b} is changed by a later one; give block=...")
+    hub.checks.append(Check(fact, b, 'a later block does not change an earlier one'))
 
 # %% ../nbs/33c_hub_model.ipynb #dc3fd29b
 TEXTS = 'The quick brown fox jumps over the lazy dog. '*4, '0123456789'*5, 'MKTAYIAKQRQISFVKSHFSRQ'*3
@@ -312,57 +319,61 @@ def _legible(hub): # (1,L) ids of the first text that the tokenizer knows
     most = min(hub.facts.context, 96)
     for text in TEXTS:
         ids = hub.tokenizer(text, add_special_tokens=False)['input_ids'][:most]
-        if hub.tokenizer.unk_token_id not in ids and len(ids) > 24: return torch.tensor([ids], device=hub.device)
+        known = hub.tokenizer.unk_token_id not in ids
+        if known and len(ids) > 24: return torch.tensor([ids], device=hub.device)
     return None
 
 def _gap(hub): # nats by which a token's own column knows it better than the one before; None: neither does
     x0 = _legible(hub) if hub.tokenizer is not None else None
     if x0 is None: return None
     at = torch.arange(12, x0.shape[1], 5, device=x0.device)
-    x = x0.index_fill(1, at, hub.ids.mask)
-    t, real = torch.full((1,), len(at)/x0.shape[1], device=x.device), torch.ones_like(x, dtype=torch.bool)
-    logp = _logits(hub.net(x, **_inputs(hub, x, t, real))).float().log_softmax(-1)[0]
+    logp = _alone(hub, x0.index_fill(1, at, hub.ids.mask), .2).float().log_softmax(-1)[0]
     own, before = logp[at, x0[0, at]].mean(), logp[at - 1, x0[0, at]].mean()
     known = max(own, before) > 1 - torch.tensor(float(logp.shape[-1])).log()
     return float(own - before) if known else None
 
 # %% ../nbs/33c_hub_model.ipynb #23d413b1
+def _agreement(seen, said, gap):
+    if seen is None: return 'declared; a probe text decides nothing'
+    agrees = 'a probe text agrees' if seen == said else 'A PROBE TEXT SAYS THE OTHER'
+    return f'{agrees}, by {abs(gap):.1f} nats a token'
+
 def _which_position(hub, given): # given: the user has said it
     gap, said = _gap(hub), hub.facts.shift
     seen = None if gap is None or abs(gap) < 1 else int(gap < 0)
     if said is None and seen is None:
-        raise ValueError(f"{hub.name}: it cannot be told whether its logits speak of this position or the next; "
-                         "give shift=0 (BERT, LLaDA) or shift=1 (Dream)")
-    if seen is not None and said is not None and seen != said and not given:
-        raise ValueError(f"{hub.name}: its family has shift={said}, a probe text says shift={seen} (by {abs(gap):.1f} "
-                         f"nats a token); give shift={seen}, or shift={said} to insist")
+        raise ValueError(f"{hub.name}: it cannot be told whether its logits speak of this position or the "
+                         "next; give shift=0 (BERT, LLaDA) or shift=1 (Dream)")
+    if None not in (seen, said) and seen != said and not given:
+        raise ValueError(f"{hub.name}: its family has shift={said}, a probe text says shift={seen} (by "
+                         f"{abs(gap):.1f} nats a token); give shift={seen}, or shift={said} to insist")
     hub.facts = hub.facts._replace(shift=seen if said is None else said)
-    agrees = 'a probe text agrees' if seen == hub.facts.shift else 'A PROBE TEXT SAYS THE OTHER'
-    how = 'declared; a probe text decides nothing' if seen is None else f'{agrees}, by {abs(gap):.1f} nats a token'
-    hub.checks.append(Check('shift of the logits', hub.facts.shift, how))
+    hub.checks.append(Check('shift of the logits', hub.facts.shift, _agreement(seen, hub.facts.shift, gap)))
 
 # %% ../nbs/33c_hub_model.ipynb #3766f704
 def _timing(hub, x):
     if not hub.facts.time: return hub.checks.append(Check('time', 'not taken', 'by its arguments'))
-    real = torch.ones_like(x, dtype=torch.bool)
-    early, late = (_logits(hub.net(x, **_inputs(hub, x, torch.full((1,), t, device=x.device), real))) for t in (.9, .1))
+    early, late = _alone(hub, x, .9), _alone(hub, x, .1)
     how = 'taken, and changes nothing' if _near(early, late) else 'taken, and matters'
     hub.checks.append(Check('time', f'{hub.facts.time[0]} = {hub.facts.time[1]}', how))
 
+# %% ../nbs/33c_hub_model.ipynb #7901ba7a
 @torch.no_grad()
 def verify_facts(
     hub:Hub, # changed in place: facts and checks
     given=(), # names of facts that the user has told
 )->Hub: # the same
     "Verify by at most ten forward passes what is known of a model; raise ValueError for what cannot be"
-    hub.checks = [Check('family', hub.facts.family, 'by its configuration'), Check('MASK', hub.ids.mask, 'told'),
-                  Check('ends', hub.ids.ends, 'told')]
-    n = max(12, 2*hub.facts.block)
-    x = _probe_rows(hub, n)
-    hub.facts = hub.facts._replace(tells=hub.facts.tells or FAMILIES.get(hub.facts.family, FAMILIES['other']).tells[0])
+    hub.checks = [Check('family', hub.facts.family, 'by its configuration'),
+                  Check('MASK', hub.ids.mask, 'told'), Check('ends', hub.ids.ends, 'told')]
+    x = _probe_rows(hub, max(12, 2*hub.facts.block))
+    hub.facts = hub.facts._replace(tells=hub.facts.tells or _ways(hub)[0])
     whole = _columns(hub, x)
-    _picking(hub, x, whole); _company(hub, x, whole); _blocks(hub, whole, x)
-    _which_position(hub, 'shift' in given); _timing(hub, x)
+    _picking(hub, x, whole)
+    _company(hub, x, whole)
+    _blocks(hub)
+    _which_position(hub, 'shift' in given)
+    _timing(hub, x)
     return hub
 
 # %% ../nbs/33c_hub_model.ipynb #6c8e6c62
@@ -385,6 +396,7 @@ def wrap(
     "Take a callable as a model; raise ValueError for what cannot be verified"
     if mask is None or V is None: raise ValueError("a callable names neither: give mask=... and V=...")
     if not 0 <= mask < V: raise ValueError(f"mask={mask} is none of the {V} ids")
-    never = {mask, *(tokenizer.all_special_ids if tokenizer is not None else ())} - set(ends)
+    special = () if tokenizer is None else tokenizer.all_special_ids
+    ids = Ids(mask, tuple(ends), V, tuple(sorted({mask, *special} - set(ends))))
     known = Facts('callable', **(dict(shift=None) | facts))
-    return verify_facts(Hub(net, tokenizer, Ids(mask, tuple(ends), V, tuple(sorted(never))), known, 'the callable'), facts)
+    return verify_facts(Hub(net, tokenizer, ids, known, 'the callable'), facts)

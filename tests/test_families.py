@@ -1,5 +1,5 @@
 """Models written and saved as the published ones are: they load, they are asked rightly, and what cannot be verified is refused."""
-import json, sys
+import sys
 from pathlib import Path
 import pytest, torch
 
@@ -7,10 +7,10 @@ transformers = pytest.importorskip('transformers')
 pytest.importorskip('peft')
 sys.path.insert(0, str(Path(__file__).parent))
 import published
-from transformers import AutoConfig, AutoTokenizer, BertConfig, EsmConfig, ModernBertConfig, RobertaConfig
+from transformers import AutoConfig, BertConfig, EsmConfig, ModernBertConfig, RobertaConfig
 from remask import families
 from remask.families import FAMILIES, family_of, load_network
-from remask.hub import IdRows, Tuning, load_hub, put_stream, save_hub_head, save_small, semi_autoregressive, tune
+from remask.hub import Tuning, load_hub, put_stream, save_hub_head, semi_autoregressive, tune
 from remask.hub_model import Hub, wrap
 from remask.judging import planted
 from remask.llada import Writing, from_column
