@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GIVEN', 'SOURCES', 'layers_of', 'put_stream', 'put_head', 'save_hub_head', 'load_hub', 'IdRows', 'Targets',
-           'semi_autoregressive', 'arm', 'wide_noise', 'Tuning', 'losses', 'lora', 'gradients', 'tune']
+           'semi_autoregressive', 'arm', 'other_id', 'wide_noise', 'Tuning', 'losses', 'lora', 'gradients', 'tune']
 
 # %% ../nbs/34_hub.ipynb #c24f6e5f
 import hashlib
@@ -295,6 +295,19 @@ def arm(
     return rules[policy](score)
 
 # %% ../nbs/34_hub.ipynb #37aa41a0
+def other_id(
+    space:TokenSpace, # the same legal ids at every position
+    x:Tensor, # (B,L) ids
+    u:Tensor, # (B,L) uniforms
+)->Tensor: # (B,L) ids
+    "Draw another legal id at every position, all as likely, without a table of all pairs"
+    ids = space.legal[0].nonzero()[:, 0].contiguous()
+    own = torch.searchsorted(ids, x).clamp(max=len(ids) - 1)
+    k = (u.double()*(len(ids) - 1)).long()
+    skipped = (k + (k >= own)).clamp(max=len(ids) - 1)
+    return ids[torch.where(ids[own] == x, skipped, k)]
+
+# %% ../nbs/34_hub.ipynb #441d2e9e
 def wide_noise(
     r:float=.1, # largest share of wrong tokens among the visible
 )->Callable: # like `mask_forward`; needs three streams
@@ -303,11 +316,7 @@ def wide_noise(
     def forward(space, x0, alpha_t, u):
         small = TokenSpace(2, 3, few.to(x0.device).expand(x0.shape[1], -1))
         kind = decide(small, torch.zeros_like(x0), alpha_t, u)
-        ids = space.legal[0].nonzero()[:, 0].contiguous()
-        own = torch.searchsorted(ids, x0).clamp(max=len(ids) - 1)
-        k = (u[..., 2].double()*(len(ids) - 1)).long()
-        other = ids[torch.where(ids[own] == x0, (k + (k >= own)).clamp(max=len(ids) - 1), k)]
-        x = torch.where(kind.x_t == 1, other, x0)
+        x = torch.where(kind.x_t == 1, other_id(space, x0, u[..., 2]), x0)
         return Noisy(torch.where(kind.asked, space.mask, x), kind.asked, x0)
     return forward
 
