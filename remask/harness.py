@@ -104,7 +104,8 @@ def cut_at_stops(
 def _draw(gen): # (logits, u) -> ids
     if gen.top_p == 1 or gen.temperature == 0: return drawn(gen.temperature)
     among = nucleus(gen.top_p)
-    return lambda logits, u: among(logits/gen.temperature, u)
+    def draw(logits, u): return among(logits/gen.temperature, u)
+    return draw
 
 # %% ../nbs/35_harness.ipynb #8e33e180
 def request_key(
@@ -227,8 +228,9 @@ def score(self:HarnessLM,
     made = [_windows(self, *row, k) for k, row in enumerate(rows)]
     got, out, draws = [[] for _ in made], [_total(self, [])]*len(made), partial(_draws, self)
     jobs = [w for windows in made for w in windows]
+    def size(w): return max(1, self.batch//draws(w))
     with tqdm(total=len(jobs), disable=disable_tqdm, desc='likelihoods') as bar:
-        for batch in _batches(self, jobs, draws, lambda w: max(1, self.batch//draws(w))):
+        for batch in _batches(self, jobs, draws, size):
             for w, result in zip(batch, _bounds(self, batch)):
                 got[w.at].append(result)
                 if len(got[w.at]) == len(made[w.at]):
@@ -315,8 +317,9 @@ def _generate(lm, requests, disable): # a text for each request
     jobs, out = [job for job, _ in made], [None]*len(requests)
     _say_cut(requests, [cut for _, cut in made], f'{lm.max_length} minus the answer\'s')
     _say_draw(lm, jobs)
+    def alike(job): return job.gen._replace(stops=())
     with tqdm(total=len(jobs), disable=disable, desc='answers') as bar:
-        for batch in _batches(lm, jobs, lambda job: job.gen._replace(stops=()), lambda job: lm.batch):
+        for batch in _batches(lm, jobs, alike, lambda job: lm.batch):
             for job, text in zip(batch, _answers(lm, batch)):
                 out[job.at] = text
                 lm.cache_hook.add_partial('generate_until', requests[job.at].args, text)

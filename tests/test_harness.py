@@ -211,7 +211,7 @@ def test_blanks_go_over_and_nothing_is_lost_where_tokens_merge():
 
 def test_overlong_requests_are_cut_with_a_warning_and_the_others_are_untouched(hub, caplog):
     lm = made(hub)
-    long, short = '1+2='*40, '7='
+    long, short = ''.join(f'{k}+' for k in range(60)) + '=', '7='
     texts = lm.generate_until([gen(long), gen(short)], True)
     assert texts == hub.answers([long[-56:]], 8, lm.how) + hub.answers([short], 8, lm.how)
     assert 'task t: 1 contexts were cut on the left' in caplog.text

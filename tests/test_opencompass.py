@@ -1,5 +1,5 @@
 """OpenCompass: its interface on a stand-in, prompts, sources, likelihoods, and what is refused."""
-import subprocess, sys
+import inspect, subprocess, sys
 from types import ModuleType
 import numpy as np
 import pytest, torch
@@ -196,6 +196,7 @@ def test_a_model_of_a_configuration(compass, folder):
     assert model.template_parser == ('api', ROUNDS) and model.generation_kwargs == dict(do_sample=False) and not model.is_api
     entry = [human(t) for t in TEXTS]
     assert model.generate_from_template(entry, max_out_len=8, stopping_criteria=[], min_out_len=None) == made(folder, confidence_source='tps_prob').generate(TEXTS, 8)
+    assert {'stopping_criteria', 'min_out_len'} <= set(inspect.signature(model.generate).parameters)    # passed only where they are named
     assert model.get_ppl_from_template(['1+2']).tolist() and model.get_token_len('1+2') == 3
     meta = dict(round=[dict(role='HUMAN', begin='Q')])
     assert RemaskModel(**config | dict(chat=False, meta_template=meta)).template_parser == ('lm', meta)
