@@ -206,7 +206,7 @@ def _published(config, path, name, how):
     return _whole(net, loading, path)
 
 # %% ../nbs/33b_families.ipynb #05d2e4ca
-DTYPES = 'auto', 'float32', 'float16', 'bfloat16'
+DTYPES = 'auto', 'float32', 'float16', 'bfloat16', 'float64'
 
 def load_network(
     config, path, # of transformers; folder or name on the hub

@@ -25,7 +25,8 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 from .sampler import Noise, nucleus
 from .llada import Writing, drawn, log_likelihood, write
-from .hub import Hub, arm, context, load_hub, semi_autoregressive
+from .hub_model import Hub
+from .hub import arm, load_hub, semi_autoregressive
 
 # %% ../nbs/35_harness.ipynb #d1e047cb
 def _ids(tokenizer, text): return tokenizer(text, add_special_tokens=False)['input_ids']
@@ -142,13 +143,13 @@ class HarnessLM(_Requests):
             raise ValueError(f"answer={answer}, draws={draws}, batch={batch}: all must be at least 1")
         self.hub, self.how, self.answer, self.draws, self.seed = hub, how, answer, draws, seed
         self.batch, self.greedy, self.tokenizer, self._device = batch, greedy, hub.tokenizer, hub.device
-        self.max_length, self.gen_length, self.without = context(hub.net.config), None, ()
+        self.max_length, self.gen_length, self.without = hub.facts.context, None, ()
         self.template, self.args = None, {}
 
 # %% ../nbs/35_harness.ipynb #9a2762cb
 def _packed(hub, rows, left=False): # (B,L) ids and (B,L) bool of positions that exist
     L = max(map(len, rows))
-    x = torch.zeros(len(rows), L, dtype=torch.long)
+    x = torch.full((len(rows), L), int(hub.ids.mask == 0))
     real = torch.zeros(len(rows), L, dtype=torch.bool)
     for k, row in enumerate(rows):
         span = slice(L - len(row), L) if left else slice(len(row))
@@ -156,12 +157,10 @@ def _packed(hub, rows, left=False): # (B,L) ids and (B,L) bool of positions that
     return x.to(hub.device), real.to(hub.device)
 
 def _write(hub, x, real, how, noise, without=()): # (B,L) ids
-    x = torch.where(real, x, hub.ids.pad)
-    return write(hub, hub.space(x.shape[1], without), x, how, noise, check=False)
+    return write(hub, hub.space(x.shape[1], without), x, how, noise, real=real, check=False)
 
 def _bound(hub, x, real, answer, noise, draws, batch): # (B,) float64
-    x = torch.where(real, x, hub.ids.pad)
-    return log_likelihood(hub, x, answer, hub.space(x.shape[1]), draws, noise, batch)
+    return log_likelihood(hub, x, answer, hub.space(x.shape[1]), draws, noise, batch, real)
 
 # %% ../nbs/35_harness.ipynb #1484763f
 def _where(req): return f"task {req.task_name}, document {req.doc_id}"
@@ -173,7 +172,7 @@ def _no_mask(lm, ids, where):
                      "token; take it out of the document")
 
 def _batches(lm, jobs, alike, size): # jobs: with ids; alike: job -> what a batch has in common
-    padded = 'attention_mask' in lm.hub.takes
+    padded = bool(lm.hub.facts.tells)     # rows of several lengths may stand side by side
     def group(job): return str(alike(job)) + ('' if padded else f' {len(job.ids)}')
     ordered = sorted(jobs, key=lambda job: (group(job), -len(job.ids)))
     for _, same in groupby(ordered, group):
@@ -292,7 +291,7 @@ def _answers(lm, jobs): # texts
     x, real = pad(prompts, (0, n), value=hub.ids.mask), pad(known, (0, n), value=True)
     how = lm.how if gen.temperature is None else lm.how._replace(draw=_draw(gen))
     noise = Noise(0, torch.tensor([job.key for job in jobs], device=x.device))
-    out, P = _write(hub, x, real, how, noise, lm.without), prompts.shape[1]
+    out, P = _write(hub, x, real, hub.fitted_writing(how), noise, lm.without), prompts.shape[1]
     texts = hub.read(out[:, :P + gen.length], P)
     return [cut_at_stops(text, job.gen.stops) for text, job in zip(texts, jobs)]
 
@@ -396,7 +395,8 @@ class ModelArgs(NamedTuple):
     pretrained: str              # folder, or name on the hub
     adapter: str|None = None     # folder of a LoRA adapter
     ups: str|None = None         # file of a trained head, for source=ups
-    mask: int|None = None        # id of MASK, where the model does not name it
+    mask: int|None = None        # facts that the model does not name, as in `load_hub`: id of MASK,
+    shift: int|None = None; time: str|None = None; attention_block: int|None = None
     dtype: str|None = None
     trust_remote_code: bool = False
     answer: int = 128; block: int = 32; steps: int|None = None # of an answer; default: one step a token
@@ -444,8 +444,9 @@ def load_harness_lm(
     steps = args.answer if args.steps is None else args.steps
     how = semi_autoregressive(args.answer, args.block, steps, policy=policy, draw=drawn(args.temperature),
                               guidance=args.guidance)
-    dtype = dict(dtype=args.dtype) if args.dtype else {}
-    hub = load_hub(args.pretrained, heads, args.mask, args.adapter, args.trust_remote_code, **dtype)
+    said = dict(mask=args.mask, shift=args.shift, time=args.time, block=args.attention_block)
+    if args.dtype: said |= dict(dtype=args.dtype)
+    hub = load_hub(args.pretrained, heads, args.adapter, args.trust_remote_code, **said)
     _place(hub, args.device)
     if args.gate_ends: how = how._replace(policy=arm(args.policy, args.source, heads, hub.ids.ends))
     return _sized(HarnessLM(hub, how, args.answer, args.draws, args.seed, args.batch_size, args.greedy), args)

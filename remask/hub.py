@@ -302,7 +302,7 @@ def other_id(
 )->Tensor: # (B,L) ids
     "Draw another legal id at every position, all as likely, without a table of all pairs"
     ids = space.legal[0].nonzero()[:, 0].contiguous()
-    own = torch.searchsorted(ids, x).clamp(max=len(ids) - 1)
+    own = torch.searchsorted(ids, x.contiguous()).clamp(max=len(ids) - 1)
     k = (u.double()*(len(ids) - 1)).long()
     skipped = (k + (k >= own)).clamp(max=len(ids) - 1)
     return ids[torch.where(ids[own] == x, skipped, k)]

@@ -120,7 +120,7 @@ def _load(path, args, most): # a HarnessLM
     how, kwargs = compass_writing(args), dict(args.model_kwargs or {})
     heads = dict(ups=args.ups_head) if args.ups_head else {}
     if named := kwargs.pop('torch_dtype', None): kwargs['dtype'] = str(named).removeprefix('torch.')
-    hub = load_hub(path, heads, args.mask_id, args.peft_path, **kwargs)
+    hub = load_hub(path, heads, args.peft_path, mask=args.mask_id, **kwargs)
     how = how._replace(policy=compass_policy(args, hub.ids.ends))
     lm = HarnessLM(hub, how, args.gen_length or 128, args.mc_num, args.seed, args.batch_size_)
     lm.max_length, lm.gen_length = min(most, lm.max_length), args.gen_length
