@@ -63,12 +63,12 @@ _SHORT = 'mm cm dm km ft in yd mi mg kg lb oz ml cl dl hr am pm'.split() # units
 _SCALES = set('pi tau half third quarter dozen hundred thousand million billion trillion and or to plus '
               'minus times over under root squared cubed mod choose'.split())
 _AROUND = [(r'\\[,!]', ''), (r'\\[;: ]|~', ' '), (r'\^\s*\{?\s*\\circ\s*\}?|°', ''),
-           (r'\\(?:left|right|displaystyle)(?![a-zA-Z])', ''), (r'^\s*\{([^{}]*)\}\s*$', r'\1'),
+           (r'\\(?:left|right|displaystyle)(?![a-zA-Z])', ''), (r'^\{((?:[^{}]|\{,\})*)\}$', r'\1'),
            (r'\\(?:text|mathrm|textbf|mathbf|textit|mbox)\s*\{([^{}]*)\}', r' \1'),
            (r'^\s*(?:\\[(\[]|\$+)|(?:\\[)\]]|(?<!\\)\$+)\s*$', ''), (r'^\s*[a-zA-Z]\s*=(?!.*=)|\.?\s*$', '')]
 
 def _bare(text): # without the signs around an answer
-    text = text.translate(_SIGNS)
+    text = re.sub(r'\s{2,}', ' ', text.translate(_SIGNS)).strip()
     for old, new in _AROUND: text = re.sub(old, new, text)
     return text.strip()
 
@@ -110,7 +110,7 @@ def number(
 # %% ../nbs/36_judging.ipynb #df487489
 _LATEX = {'π': r'\pi', '∞': r'\infty', '≤': r'\le', '≥': r'\ge', '≠': r'\ne', '·': r'\cdot', '×': r'\times',
           '√': r'\sqrt', '∪': r'\cup', '∩': r'\cap', '∈': r'\in', '²': '^2', '³': '^3', '½': r'\frac{1}{2}'}
-_ONE = [(r'\\[dtc]frac', r'\\frac'), (r'\\([lgn])eq(?![a-z])', r'\\\1e'), (r'\s', ''),
+_ONE = [(r'\\[dtc]frac', r'\\frac'), (r'\\([lgn])eq(?![a-z])', r'\\\1e'), (r'(?<!\d)\s+|\s+(?!\d)', ''),
         (r'\\frac(\w)', r'\\frac{\1}'), (r'(\\frac\{[^{}]*\})(\w)', r'\1{\2}'),
         (r'\\sqrt(\w)', r'\\sqrt{\1}'), (r'([\^_])\{(\w)\}', r'\1\2')]
 
