@@ -422,7 +422,8 @@ def _housegan_rooms(d): # d: a dict
         if type(t) is not int or t not in HOUSEGAN: raise ValueError(f"room {k} has the unknown type {t!r}")
     if b.min() < 0 or b.max() > 256: raise ValueError("a box leaves the canvas of 256 pixels: scale the plan")
     b = _boxes(b).astype(int).tolist()
-    return [Room(str(k), t, (x, y, X, Y), (X-x)*(Y-y)) for k, (t, (x, y, X, Y)) in enumerate(zip(types, b))]
+    areas = [(X-x)*(Y-y) for x, y, X, Y in b]
+    return [Room(str(k), *room) for k, room in enumerate(zip(types, map(tuple, b), areas))]
 
 # %% ../nbs/02_graphs.ipynb #62ab714c
 def housegan_graph(

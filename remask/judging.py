@@ -120,9 +120,9 @@ def _canonical(text):
     return text
 
 def _members(text): # of a tuple, with its brackets
-    ends = ('', '') if text[:1] not in ('(', '[') or text[-1:] not in (')', ']') else (text[0], text[-1])
-    inner, depth, out = text[1:-1] if ends[0] else text, 0, ['']
-    for c in inner:
+    closed = text[:1] in ('(', '[') and text[-1:] in (')', ']')
+    ends, depth, out = (text[0], text[-1]) if closed else None, 0, ['']
+    for c in text[1:-1] if closed else text:
         depth += (c in '([{') - (c in ')]}')
         if c == ',' and depth == 0: out.append('')
         else: out[-1] += c
