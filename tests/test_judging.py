@@ -7,8 +7,8 @@ from hypothesis import given, settings, strategies as st
 
 
 from remask.denoiser import Denoised
-from remask.judging import (boxed, extract, found, margin, mend, mended, number, pass_at, planted, program_in, reference, right_answers,
-                            run_program, same, share)
+from remask.judging import (boxed, extract, found, margin, mend, mended, number, pass_at, planted, program_in, right_answers,
+                            run_program, same, share, short_answer)
 from remask.sampler import Noise, Process, argmax, sample
 from remask.schedules import linear, uniform_grid
 from remask.tasks import SETS, Pair, as_pairs, read_pairs
@@ -247,7 +247,7 @@ def test_the_program_is_taken_out_of_its_fences(text, want): assert program_in(t
 @pytest.mark.parametrize('solution, want', [
     ('128', '128'), ('$\\frac{1}{2}$', '$\\frac{1}{2}$'), ('Long.\n\n\\boxed{7}', '7'), ('a\n#### 8', '8'), ('The answer is 9 apples.', '9'), ('B', 'B'),
     ('Two lines\nof proof 3', None), ('It is clear.', None), ('', None)])
-def test_the_short_answer_of_a_solution(solution, want): assert reference('s1k', Pair('q', solution, solution)) == want
+def test_the_short_answer_of_a_solution(solution, want): assert short_answer('s1k', Pair('q', solution, solution)) == want
 
 
 def test_canonical_programs_pass_against_themselves():
