@@ -307,12 +307,12 @@ def without_slivers(
     rooms, # Rooms, or the pieces they are drawn in
     kinds=RESPLAN, # type of a room -> its name, None where it is no room of a bubble diagram
 )->list: # Rooms, in their order
-    "Drop the pieces that are too small to be a room; raise ValueError where an area is none"
+    "Drop pieces of rooms that are too small to be one; raise ValueError where an area is none"
     for r in rooms:
         if not isinstance(r.area, (int, float)) or not 0 <= r.area < np.inf:
             raise ValueError(f"{r.id} has the area {r.area}: give a number >= 0")
     least = SLIVER*sum(r.area for r in rooms if kinds.get(r.type))
-    return [r for r in rooms if r.area >= least]
+    return [r for r in rooms if r.area >= least or not kinds.get(r.type)]
 
 # %% ../nbs/02_graphs.ipynb #87f34ea8
 class _Inert:
@@ -422,7 +422,8 @@ def _housegan_rooms(d): # d: a dict
         if type(t) is not int or t not in HOUSEGAN: raise ValueError(f"room {k} has the unknown type {t!r}")
     if b.min() < 0 or b.max() > 256: raise ValueError("a box leaves the canvas of 256 pixels: scale the plan")
     b = _boxes(b).astype(int).tolist()
-    return [Room(str(k), t, (x, y, X, Y), (X-x)*(Y-y)) for k, (t, (x, y, X, Y)) in enumerate(zip(types, b))]
+    areas = [(X-x)*(Y-y) for x, y, X, Y in b]
+    return [Room(str(k), *room) for k, room in enumerate(zip(types, map(tuple, b), areas))]
 
 # %% ../nbs/02_graphs.ipynb #62ab714c
 def housegan_graph(

@@ -264,11 +264,13 @@ ARITHMETIC = signs(['0123456789+-*()=;,>#'])
 
 # %% ../nbs/32_tasks.ipynb #cea81f34
 def _fits(k, prompt, answer, P, G):
-    said = {f'{EOS!r} ends an answer and may not stand in a text: remove it': EOS in prompt + answer,
-            f'the answer to {prompt[:30]!r} is empty: leave the row out': not answer,
-            f'a prompt of {len(prompt)} characters, and room for {P}: make P larger': len(prompt) > P,
-            f'{len(answer)} characters and {EOS!r} need more than G={G}: make G larger': len(answer) >= G}
-    if why := [text for text, bad in said.items() if bad]: raise ValueError(f'row {k}: {why[0]}')
+    why = None
+    if EOS in prompt + answer: why = f'{EOS!r} ends an answer and may not stand in a text: remove it'
+    elif not answer: why = f'the answer to {prompt[:30]!r} is empty: leave the row out'
+    elif len(prompt) > P: why = f'a prompt of {len(prompt)} characters, and room for {P}: make P larger'
+    elif len(answer) >= G:
+        why = f'{len(answer)} characters and {EOS!r} need more than G={G}: make G larger'
+    if why: raise ValueError(f'row {k}: {why}')
 
 def _known(k, text, vocab):
     try: vocab.encode(text)

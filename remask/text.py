@@ -197,7 +197,7 @@ def read_text(
     text, name = read_utf8(path).replace('\r\n', '\n').replace('\r', '\n'), Path(path).name
     if form is None: return corpus(text, name)
     new = normalised(text, form)
-    changed = f"{new.lost.total()} characters lost, {new.gained.total()} gained"
+    changed = f"characters lost: {new.lost.total()}, gained: {new.gained.total()}"
     return corpus(new.text, f"{name} in {form} ({changed})")
 
 # %% ../nbs/04_text.ipynb #0bc95ac6

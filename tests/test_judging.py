@@ -1,5 +1,5 @@
 """Answers found and compared, programs run apart, intervals against their definitions, mistakes planted and mended."""
-import math
+import math, pathlib
 from fractions import Fraction
 
 import numpy as np, pytest, torch
@@ -7,9 +7,11 @@ from hypothesis import given, settings, strategies as st
 
 
 from remask.denoiser import Denoised
-from remask.judging import boxed, extract, found, margin, mend, mended, number, pass_at, planted, run_program, same, share
+from remask.judging import (boxed, extract, found, margin, mend, mended, number, pass_at, planted, program_in, right_answers,
+                            run_program, same, share, short_answer)
 from remask.sampler import Noise, Process, argmax, sample
 from remask.schedules import linear, uniform_grid
+from remask.tasks import SETS, Pair, as_pairs, read_pairs
 from remask.tokens import TokenSpace
 
 # ---- the published extractor's table, with what it should say
@@ -36,6 +38,84 @@ def test_numbers_are_read_exactly(q):
 
 
 def test_a_box_that_is_not_closed_is_none(): assert boxed(r'\boxed{\frac{1}{2}') is None
+
+
+@pytest.mark.parametrize('text, want', [
+    (r'\boxed{\frac{1}{\sqrt{2}}}', r'\frac{1}{\sqrt{2}}'), (r'\boxed{\{1, \{2\}\}}', r'\{1, \{2\}\}'), (r'\boxed{x \} y}', r'x \} y'),
+    (r'\boxed {5}', '5'), (r'\fbox{5}', '5'), (r'\boxed 5$', '5'), (r'\boxed{\boxed{3}}', '3'), ('\\boxed{\n7\n}', '7'), (r'\boxed{a\\{b}}', r'a\\{b}'),
+    (r'\boxed{}', ''), (r'\boxed', None), ('boxed{3}', None)])
+def test_braces_of_a_box_are_counted(text, want): assert boxed(text) == want
+
+
+# ---- numbers in every writing
+
+MINUS = ['-', '−', '－', '﹣', '‑', '–']
+GAPS = ['', ',', '{,}', ',\\!', '\\,', '\\ ', '~', '\u2009', '\u202f', '\u00a0', '，']
+WIDE = str.maketrans('0123456789', '０１２３４５６７８９')
+AROUND = ['{}', '${}', '${}$', '\\${}', '{} apples', '{}.', '{{{}}}', '{}\\text{{ miles}}', ' {} cm^2', 'x = {}', r'\({}\)', '{}^\\circ', '{}°', '{} kg']
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(-10**9, 10**9), st.integers(0, 999), st.sampled_from(MINUS), st.sampled_from(GAPS), st.booleans(), st.sampled_from(AROUND))
+def test_a_number_is_itself_in_every_writing(whole, part, minus, gap, wide, around):
+    value = Fraction(abs(whole)) + Fraction(part, 1000)
+    digits = f'{abs(whole):,}'.replace(',', gap) + (f'.{part:03}' if part else '')
+    text = (minus if whole < 0 else '') + (digits.translate(WIDE) if wide else digits)
+    value = -value if whole < 0 else value
+    written = around.format(text)
+    assert number(written) == value and same(written, str(float(value)) if part else str(int(value)))
+    assert not same(written, str(value + 1)) and (value == 0 or not same(written, around.format(text.lstrip(''.join(MINUS)) if whole < 0 else '-' + text)))
+    assert number(extract(f'First 7, then it is {text}. So that is all')) == value
+    assert number(extract(f'Some 3.\n#### {written}\n')) == value and number(extract(rf'Box \boxed{{{written}}} and 5')) == value
+
+
+@pytest.mark.parametrize('text, want', [
+    ('1/2', Fraction(1, 2)), ('−1/2', Fraction(-1, 2)), ('1 1/2', Fraction(3, 2)), (r'1\frac12', Fraction(3, 2)), (r'-\frac{3}{4}', Fraction(-3, 4)),
+    (r'\tfrac{3}4', Fraction(3, 4)), (r'\cfrac 3 4', Fraction(3, 4)), (r'\frac{12}{5}', Fraction(12, 5)), ('50%', Fraction(1, 2)), (r'50\%', Fraction(1, 2)),
+    ('12.5 percent', Fraction(1, 8)), ('-$5', -5), ('$-5', -5), ('5€', 5), ('10 000', 10000), ('1 234.5', Fraction(2469, 2)), ('2e3', 2000), ('+7', 7),
+    ('72 golden apples', 72), ('5 miles per hour', 5), (r'\text{72 apples}', 72), ('(5)', None), ('1,2', None), ('1,23', None), ('1,2345', None), ('3 4', None),
+    ('12 34', None), ('2 million', None), ('2 pi', None), ('2 x', None), ('2x', None), ('1/0', None), ('--5', None), ('5 or 6', None), ('', None), ('-', None),
+    ('1e999999999', None), ('1'*5000, None), ('1.2.3', None), ('x²', None), ('5²', None)])
+def test_what_is_a_number_and_what_is_none(text, want): assert number(text) == want
+
+
+@pytest.mark.parametrize('text, want', [
+    ('10-12', '12'), ('10–12', '12'), ('5 - 3', '3'), ('x-3', '3'), ('so −2', '-2'), ('it is 3/4', '3/4'), ('3 1/2 hours', '3 1/2'), (r'is $\frac{1}{2}$', r'\frac{1}{2}'),
+    ('#### −1,234 apples\nmore 5', '-1,234'), ('#### north\n', 'north'), ('a\u2028#### 5\u2028b', '5'), ('####\r\n\r\n 7\r\n', '7'),
+    ('Line 1\nLine 2\nso 3\n', '3'), ('-$5', '-$5'), ('1e5', '1e5')])
+def test_the_last_number_is_found(text, want): assert extract(text) == want
+
+
+@pytest.mark.parametrize('a, b, want', [
+    ('−2', '-2', True), ('−2', '2', False), ('1\u202f234', '1234', True), ('１２', '12', True), ('1,2', '12', False), ('(1,2)', '(12)', False), ('3 4', '34', False),
+    (r'\frac12', '0.5', True), (r'\frac12', r'\frac{1}{3}', False), (r'\dfrac{\pi}{2}', r'\frac{\pi}2', True), (r'\left( 3, \frac{\pi}{2} \right)', r'(3,\frac{\pi}{2})', True),
+    (r'(3, .5)', r'\left(3,\frac{1}{2}\right)', True), ('(0,9)', '[0,9]', False), ('(0,9]', '(0, 9]', True), ('1,-2', '-2,1', False), ('1, −2', '1,-2', True),
+    ('(1,2,3)', '(1,2)', False), (r'\sqrt3', r'\sqrt{3}', True), ('√3', r'\sqrt{3}', True), ('2π', r'2\pi', True), ('x²', 'x^{2}', True), ('x≤5', r'x \leq 5', True),
+    (r'\text{(A)}', '(A)', True), ('x = 5', '5', True), ('y=2x+3', '2x+3', True), ('', '', False), (' ', ' ', False), ('yes', 'yes', True), ('yes', 'no', False),
+    ('2 million', '2', False), ('2 pi', '2', False), (r'90^\circ', '90', True), (r'\{1,2\}', r'\{1, 2\}', True), ('e\u0301', 'e', False), ('x2', 'x²', False)])
+def test_answers_of_every_writing_are_compared(a, b, want): assert same(a, b) is want and same(b, a) is want
+
+
+PIECES = st.lists(st.sampled_from([*'0123456789,.-/ $%{}()[]xy=^_\\', '\\frac', '\\sqrt', '\\text{', '\\boxed{', '####', '−', '\u2009', 'π', 'apples', '\n', '１']),
+                  max_size=12).map(''.join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PIECES | st.text(max_size=30), PIECES | st.text(max_size=30))
+def test_no_text_is_too_odd_to_be_judged(a, b):
+    assert same(a, b) is same(b, a) and same(a, a) is (a.strip() != '' and same(a, a))
+    for text in a, b:
+        found_one, value = extract(text), number(text)
+        assert found_one is None or isinstance(found_one, str)
+        assert value is None or same(text, f'{value.numerator}/{value.denominator}')
+
+
+def test_long_texts_are_judged_quickly():
+    import time
+    for text in '1 '*20_000, ' '*20_000 + '1', '1,234'*5000, '\\frac'*5000, '{'*20_000, '-'*20_000, 'a '*20_000 + '1', '1' + '\u2009'*20_000, '\\boxed{'*3000:
+        start = time.perf_counter()
+        extract(text), number(text), same(text, '1'), program_in(text)
+        assert time.perf_counter() - start < 3, text[:10]
 
 
 # ---- programs
@@ -74,6 +154,128 @@ def test_pass_at_k_is_the_share_of_draws():
         want = np.mean([np.mean([any(row[i] for i in c) for c in itertools.combinations(range(5), k)]) for row in passed])
         assert math.isclose(pass_at(k, passed), want)
     with pytest.raises(ValueError, match='ask for 1 to 5'): pass_at(6, passed)
+
+
+# ---- every published set: the records as they are published (some fields that are not read left out), right and wrong answers
+
+MATH = [dict(problem='Convert to polar coordinates.', subject='Precalculus', level=2, unique_id='test/precalculus/807.json', answer=r'\left( 3, \frac{\pi}{2} \right)',
+             solution='We have $r = 3$.\n\nTherefore, the polar coordinates are $\\boxed{\\left( 3, \\frac{\\pi}{2} \\right)}.$'),
+        dict(problem='What is $1-3$?', subject='Prealgebra', level=1, unique_id='b', answer='-2', solution=r'It is $\boxed{-2}$.'),
+        dict(problem='Half of it?', subject='Prealgebra', level=1, unique_id='c', answer=r'\frac{1}{2}', solution=r'It is $\boxed{\frac12}$.')]
+GSM = [dict(question='How many clips?', answer='48/2 = <<48/2=24>>24\n#### 72'), dict(question='What is left?', answer='Lost 3.\n#### -1,234')]
+S1K = [dict(question='q', solution=t, deepseek_thinking_trajectory='x') for t in ('128', 'So\n\nthe answer is \\boxed{2\\sqrt{3}}.', 'The probability is 2/3.', 'yes')]
+HUMANEVAL = [dict(task_id='HumanEval/53', prompt='\n\ndef add(x: int, y: int):\n    """Add two numbers x and y\n    >>> add(2, 3)\n    5\n    """\n',
+                  entry_point='add', canonical_solution='    return x + y\n',
+                  test='\n\nMETADATA = {}\n\n\ndef check(candidate):\n    import random\n\n    assert candidate(0, 1) == 1\n    assert candidate(2, 3) == 5\n')]
+MBPP = [dict(text='Write a function to add.', code='def add(a, b):\r\n\ts = a + b\r\n\treturn s', task_id=601, test_setup_code='', challenge_test_list=[],
+             test_list=['assert add(1, 2) == 3', 'assert add(2, 2) == 4'])]
+SANITIZED = [dict(source_file='a.ipynb', task_id=2, prompt='Write a function to find pi.', code='import math\ndef pi():\n  return math.pi',
+                  test_imports=['import math'], test_list=['assert pi() == math.pi'])]
+OPC = [dict(seq_id=1, instruction='Write a function to add.', output='Here:\n```python\ndef add(a, b):\n    return a + b\n```\nIt adds.', entry_point='add',
+            code='def add(a, b):\n    return a + b', testcase=['assert add(1, 2) == 3', 'assert add(0, 0) == 0'])]
+CASES = dict( # name -> (records, right answers besides the published one, wrong ones), of each record
+    gsm8k=(GSM, [['#### 72.0', 'so 72', r'\boxed{72 \text{ clips}}', 'It is\n#### 72 clips\n', '７２'], ['−1234', '#### −1,234', '-$1,234']],
+           [['#### 24', '', '24/2', '72 or 73'], ['1234', '1,234', 'no idea']]),
+    math500=(MATH, [[r'\boxed{(3,\frac{\pi}{2})}', r'\boxed{\left(3, \dfrac{π}{2}\right)}'], ['−2', r'\boxed{−2}', 'it is -2.'],
+                    ['0.5', '1/2', r'\boxed{\dfrac{1}{2}}']],
+             [[r'\boxed{(3,\frac{\pi}{3})}', '3', ''], ['2', r'\boxed{2}', '-2 no 3'], [r'\boxed{\frac13}', '2', r'\boxed{\frac{1}{3}}']]),
+    s1k=(S1K, [['so 128', r'\boxed{128}'], [r'\boxed{2\sqrt3}', '2√3'], ['2/3', r'\boxed{\frac23}'], ['yes', r'\boxed{\text{yes}}']],
+         [['129', ''], [r'\boxed{\sqrt{3}}', '2'], ['3', '.667'], ['no', 'yes or no']]),
+    humaneval=(HUMANEVAL, [['    z = y\n    return z + x\n', '```python\ndef add(x, y):\n    return y + x\n```']],
+               [['    return x - y\n', '    return 5\n', '', '    exit(0)\n', 'x + y']]),
+    mbpp=(MBPP, [['def add(a, b): return b + a', '```\ndef add(a, b): return b + a\n```']], [['def add(a, b): return 3', '', 'import os; os._exit(0)', 'add = 3']]),
+    mbpp_sanitized=(SANITIZED, [['def pi(): return math.pi']], [['def pi(): return 3.14', 'print(3)']]),
+    opc_educational_instruct=(OPC, [['def add(a, b):\n    return a + b', '```py\nadd = int.__add__\n```\n```\n3\n```']], [['```python\ndef add(a, b): return 3\n```', '']]))
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_every_published_set_is_judged(name):
+    records, right, wrong = CASES[name]
+    pairs = as_pairs(records, name)
+    own = right_answers(name, pairs, [p.answer for p in pairs], programs='run')
+    assert own.dtype == bool and own.shape == (len(pairs),) and own.all()
+    for k, pair in enumerate(pairs):
+        told = [right[k] + wrong[k]]
+        got = right_answers(name, [pair], told, programs='run')
+        assert got.tolist() == [[True]*len(right[k]) + [False]*len(wrong[k])], (name, [t for t, g in zip(told[0], got[0]) if not g])
+    with pytest.raises(ValueError, match='as many texts for each'): right_answers(name, pairs + pairs, [['a']]*len(pairs) + ['a']*len(pairs), 'run')
+
+
+def test_tries_give_pass_at_k_what_it_needs():
+    pairs = as_pairs(HUMANEVAL*2, 'humaneval')
+    right = right_answers('humaneval', pairs, [['    return x + y\n', '    return 0\n'], ['    return 0\n']*2], programs='run')
+    assert right.tolist() == [[True, False], [False, False]] and pass_at(1, right) == .25 and pass_at(2, right) == .5
+    assert share(right_answers('gsm8k', as_pairs(GSM, 'gsm8k'), ['72', '3']))[0] == .5
+
+
+@pytest.mark.parametrize('name', [n for n in CASES if n not in ('gsm8k', 'math500', 's1k')])
+def test_programs_run_only_with_consent(name, monkeypatch):
+    from remask import judging
+    monkeypatch.setattr(judging, 'run_program', lambda *a: pytest.fail('it was run'))
+    pairs = as_pairs(CASES[name][0], name)
+    for how in {}, dict(programs='refuse'), dict(programs=True), dict(programs='yes'):
+        with pytest.raises(ValueError, match=rf"answers of {name} are programs, which would be run on this machine: pass programs='run'") as e:
+            right_answers(name, pairs, [p.answer for p in pairs], **how)
+        assert '\n' not in str(e.value) and len(str(e.value)) < 300
+
+
+GSM_PAIRS = as_pairs(GSM, 'gsm8k')
+
+
+@pytest.mark.parametrize('name, pairs, told, why', [
+    ('gsm', GSM_PAIRS, ['1', '2'], "set 'gsm' is unknown; choose one of gsm8k"), ('opc_evol_instruct', GSM_PAIRS, ['1', '2'], 'neither tests nor short answers'),
+    ('opc_mceval_instruct', GSM_PAIRS, ['1', '2'], 'cannot be judged'), ('gsm8k', [], [], 'no pairs to judge'), ('gsm8k', GSM_PAIRS, ['1'], '1 answers, 2 pairs'),
+    ('gsm8k', GSM_PAIRS, ['1', None], "answer 1 is 'None'"), ('gsm8k', GSM_PAIRS, [['1'], ['2', '3']], 'some pairs have 1 answers and some 2'),
+    ('gsm8k', GSM_PAIRS, [[], []], 'as many texts for each'), ('gsm8k', GSM_PAIRS, [['1', 2], ['3', '4']], 'answer 0 is'),
+    ('gsm8k', [Pair('q', 'a', 'several'), Pair('q', 'a')], ['1', '2'], 'pair 0 of gsm8k has no short answer to compare with .2 of 2 have none.: leave it out'),
+    ('s1k', [Pair('q', '5'), Pair('q', 'A proof.\n\nIt has 3 steps.')], ['5', '3'], 'pair 1 of s1k has no short answer'),
+    ('math500', [Pair('q', 'no box')], ['5'], 'pair 0 of math500 has no short answer'), ('mbpp', [Pair('q', 'a', after='\n')], ['5'], 'pair 0 of mbpp has no tests to run')])
+def test_what_cannot_be_judged_is_refused_before_anything_runs(name, pairs, told, why):
+    with pytest.raises(ValueError, match=why) as e: right_answers(name, pairs, told, programs='run')
+    assert '\n' not in str(e.value) and len(str(e.value)) < 300
+
+
+def test_every_set_is_judged_or_says_that_it_cannot_be(): assert set(SETS) - set(CASES) == {'opc_evol_instruct', 'opc_mceval_instruct'}
+
+
+@pytest.mark.parametrize('text, want', [
+    ('x = 1', 'x = 1'), ('```\nx = 1\n```', 'x = 1\n'), ('a\n```python\nx\ny\n```\nb\n```\nz\n```', 'x\ny\n'), ('```py\nx', 'x'), ('s = "```"', 's = "```"'),
+    ('    return x\n', '    return x\n'), ('```python\r\nx\r\n```', 'x\r\n'), ('', '')])
+def test_the_program_is_taken_out_of_its_fences(text, want): assert program_in(text) == want
+
+
+@pytest.mark.parametrize('solution, want', [
+    ('128', '128'), ('$\\frac{1}{2}$', '$\\frac{1}{2}$'), ('Long.\n\n\\boxed{7}', '7'), ('a\n#### 8', '8'), ('The answer is 9 apples.', '9'), ('B', 'B'),
+    ('Two lines\nof proof 3', None), ('It is clear.', None), ('', None)])
+def test_the_short_answer_of_a_solution(solution, want): assert short_answer('s1k', Pair('q', solution, solution)) == want
+
+
+def test_canonical_programs_pass_against_themselves():
+    f = pathlib.Path(__file__).parents[2]/'shared'/'data'/'HumanEval.jsonl.gz'
+    if not f.is_file(): pytest.skip('not here')
+    pairs = read_pairs(f, 'humaneval')[::14]
+    assert right_answers('humaneval', pairs, [p.answer for p in pairs], programs='run').all()
+    swapped = right_answers('humaneval', pairs[:3], [p.answer for p in pairs[1:4]], programs='run')
+    assert not swapped.any()
+
+
+@pytest.mark.parametrize('file', ['gsm8k-test.jsonl', 'gsm8k-train.jsonl'])
+def test_published_answers_are_right(file):
+    f = pathlib.Path(__file__).parents[2]/'shared'/'data'/file
+    if not f.is_file(): pytest.skip('not here')
+    pairs = read_pairs(f, 'gsm8k')[::7]
+    assert right_answers('gsm8k', pairs, [p.answer for p in pairs]).all()
+    assert right_answers('gsm8k', pairs, [p.answer for p in pairs[1:] + pairs[:1]]).mean() < .1
+
+
+# ---- nothing to count
+
+@pytest.mark.parametrize('call, why', [
+    (lambda: share([]), 'no answers to count'), (lambda: pass_at(1, []), r'give \(N,n\)'), (lambda: pass_at(1, [True, False]), r'shape \(2,\)'),
+    (lambda: pass_at(1, np.zeros((0, 3))), r'shape \(0, 3\)'), (lambda: margin([], []), 'no answers to compare'), (lambda: margin(np.zeros((3, 0)), np.zeros((3, 0))), 'no answers')])
+def test_nothing_is_refused_in_a_sentence(call, why):
+    with pytest.raises(ValueError, match=why) as e: call()
+    assert '\n' not in str(e.value)
 
 
 # ---- intervals
