@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['batch_rows', 'Recipe', 'published', 'published_v2', 'row_losses', 'probe', 'save_state', 'load_state', 'rate',
-           'Trained', 'fit', 'Curve', 'provenance']
+           'Trained', 'fit', 'finish', 'resume', 'forecast', 'Curve', 'provenance']
 
 # %% ../nbs/12_train.ipynb #10854437
-import copy, hashlib, json, platform, time
+import copy, hashlib, json, os, platform, tempfile, time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -249,7 +249,8 @@ def advance(self:_Run, x0, k, steps):
     for g in self.opt.param_groups: g['lr'] = rate(self.recipe, k, steps)
     self.objective.train()
     # on short rows the CPU's flash attention is slower backwards than plain products
-    kernel = sdpa_kernel(SDPBackend.MATH) if self.acc.device.type == 'cpu' else nullcontext()
+    short = self.acc.device.type == 'cpu' and x0.shape[1] <= 256
+    kernel = sdpa_kernel(SDPBackend.MATH) if short else nullcontext()
     with kernel: loss = self.objective(x, u_t, u, k/max(1, steps - 1))
     self.acc.backward(loss)
     self.acc.clip_grad_norm_(self.params.values(), 1.)
@@ -264,6 +265,12 @@ def check(self:_Run, loss, k):
     self.good = False
     raise ValueError(f"training: the loss or a weight is not a number at step {k}; the state of step "
                      f"{self.saved} is kept in {self.path}; lower the learning rate and run again")
+
+@patch
+def to_go(self:_Run, steps): # the steps that are still to be made
+    if self.step <= steps: return range(self.step, steps)
+    raise ValueError(f"{self.path}: has made {self.step} steps, and {steps} are asked for: "
+                     "call `resume` first, or name another folder")
 
 @patch
 def tell(self:_Run, log, k, **metrics):
@@ -288,7 +295,7 @@ def fit(
 )->Trained: # the averages
     "Train a denoiser, and its schedule if that is a module, resuming whatever is in `folder`"
     run = _Run(net, space, recipe, Path(folder), precision, seed)
-    bar = tqdm(range(run.step, steps), 'train', steps, initial=run.step, mininterval=5, disable=run.quiet)
+    bar = tqdm(run.to_go(steps), 'train', steps, initial=run.step, mininterval=5, disable=run.quiet)
     try:
         for k in bar:
             loss = run.advance(x0, k, steps)
@@ -297,6 +304,59 @@ def fit(
             if (k + 1) % save_every == 0: run.save()
     finally: run.save()
     return run.averaged()
+
+# %% ../nbs/12_train.ipynb #f89f3e50
+def finish(
+    folder, # the run's folder
+):
+    "Mark that all a run gave is written: asked for again, it starts afresh"
+    step = open_tensors(Path(folder)/'state.safetensors')[1]['step']
+    (Path(folder)/'finished').write_text(str(step))
+
+# %% ../nbs/12_train.ipynb #4aa385b1
+def resume(
+    folder, # the run's folder
+    steps:int, # that are asked for
+)->str: # what happens, one sentence
+    "Put a finished or longer run aside, so that `fit` starts afresh; leave one that can go on"
+    state, mark = Path(folder)/'state.safetensors', Path(folder)/'finished'
+    if not state.exists(): return f"a new training of {steps:,} steps"
+    done = open_tensors(state)[1]['step']
+    finished = mark.exists() and mark.read_text() == str(done)
+    if done < steps: return f"the training goes on at step {done:,} of {steps:,}"
+    if done == steps and not finished: return f"all {steps:,} steps are made; what they gave is written now"
+    os.replace(state, state.with_name('before.safetensors'))
+    mark.unlink(missing_ok=True)
+    return f"{done:,} steps were made before; the training starts afresh, of {steps:,} steps"
+
+# %% ../nbs/12_train.ipynb #d7b7ee52
+def _timed(run, x0, steps, n=3): # seconds of a step, the first one left out
+    run.advance(x0, 0, steps).item()
+    began = time.perf_counter()
+    for k in range(1, n + 1): run.advance(x0, k, steps).item()
+    return (time.perf_counter() - began)/n
+
+# %% ../nbs/12_train.ipynb #21bc4225
+def _span(seconds): # for people
+    sizes = ((3600, 'hours'), (60, 'minutes'), (1, 'seconds'))
+    size, word = next((z for z in sizes if seconds >= 2*z[0]), sizes[-1])
+    return f'{max(2., seconds/size):.0f} {word}'
+
+def forecast(
+    net:Denoiser, space:TokenSpace,
+    x0:Tensor, # (N,L) training ids
+    recipe:Recipe, steps:int, folder, # as for `fit`; nothing is written there
+    precision:str='no',
+)->str: # one sentence
+    "Say how large a training is, and about how long it takes here"
+    state = Path(folder)/'state.safetensors'
+    left = steps - (open_tensors(state)[1]['step'] if state.exists() else 0)
+    plan = recipe._replace(alpha=copy.deepcopy(recipe.alpha))
+    with tempfile.TemporaryDirectory() as none, torch.random.fork_rng():
+        run = _Run(copy.deepcopy(net), space, plan, Path(none), precision, 0)
+        n, seconds = sum(p.numel() for p in run.params.values()), _timed(run, x0, steps)
+    return (f"{n:,} parameters to learn, {len(x0):,} rows, {left:,} of {steps:,} steps to go, "
+            f"about {_span(left*seconds)} and the checks on held-out rows")
 
 # %% ../nbs/12_train.ipynb #889b70e6
 class Curve:
