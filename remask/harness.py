@@ -435,6 +435,7 @@ def _place(hub, device): # moves the model
     except (RuntimeError, AssertionError) as e:
         _log.warning("device %s is not there: the model stays on %s (%s)", device, hub.device, e)
 
+# %% ../nbs/35_harness.ipynb #cac4cf16
 def load_harness_lm(
     args:ModelArgs,
 )->HarnessLM:

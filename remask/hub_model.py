@@ -104,6 +104,11 @@ def device(self:Hub):
     return torch.device('cpu') if first is None else first.device
 
 @patch(as_prop=True)
+def dtype(self:Hub):
+    "Precision of the weights"
+    return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+
+@patch(as_prop=True)
 def d(self:Hub)->int:
     "Width of the hidden state that a head reads"
     if self.top is not None: return self.top.weight.shape[1]
@@ -137,7 +142,7 @@ def _inputs(hub, x, t, real): # what the forward pass is given beside the ids
     facts, out = hub.facts, {}
     if facts.time: out[facts.time[0]] = _clock(facts.time[1], t)
     if facts.block or facts.tells and not real.all():
-        out |= _told(facts.tells, real, facts.block, next(hub.net.parameters()).dtype)
+        out |= _told(facts.tells, real, facts.block, hub.dtype)
     return out
 
 # %% ../nbs/33c_hub_model.ipynb #a19e6cfa
@@ -236,10 +241,10 @@ class Check(NamedTuple):
     value: object
     verified: str  # by what, or why not
 
-def _near(a, b): # equal but for rounding, in the precision of a
-    coarse = a.dtype in (torch.float16, torch.bfloat16)
-    scale = b.float().std().clamp(min=1e-6)
-    return bool(((a.float() - b.float()).abs() <= (.1 if coarse else 2e-3)*scale).all())
+def _near(hub, a, b): # equal but for rounding, in the precision of the model
+    half = hub.dtype in (torch.float16, torch.bfloat16)
+    off, scale = (a.float() - b.float()).abs(), b.float().std().clamp(min=1e-6)
+    return bool(off.square().mean().sqrt() <= .1*scale if half else (off <= 2e-3*scale).all())
 
 def _probe_rows(hub, n): # (1,n) ids, every second one masked
     legal = hub.space(1).legal[0].nonzero()[:, 0]
@@ -256,7 +261,7 @@ def _columns(hub, x): # -> logits of the whole row; facts and ids put right
     C = whole.shape[-1]
     if not whole.isfinite().any(-1).all() or whole.isnan().any():
         raise ValueError(f"{hub.name}: its logits are not numbers; are its files whole?")
-    if _near(whole[:, 1:], whole[:, :1].expand_as(whole[:, 1:])):
+    if _near(hub, whole[:, 1:], whole[:, :1].expand_as(whole[:, 1:])):
         raise ValueError(f"{hub.name}: says the same at every position, so nothing can be verified; is it "
                          "trained?")
     never = {*hub.ids.never, *range(hub.ids.V, C)}
@@ -271,7 +276,7 @@ def _picking(hub, x, whole):
     try: some = None if hub.top is None else _by_output_layer(hub, x, _inputs(hub, x, t, real), at)[0]
     except (IndexError, RuntimeError, TypeError): some = None         # no such module, or it is never called
     want = whole[:, at[0]]
-    picks = some is not None and some.shape == want.shape and _near(some, want)
+    picks = some is not None and some.shape == want.shape and _near(hub, some, want)
     hub.facts = hub.facts._replace(picks=picks)
     how = 'equal to those of the whole row' if picks else 'no output layer of its own: whole rows are read'
     hub.checks.append(Check('only the columns asked about', picks, how))
@@ -292,7 +297,7 @@ def _company(hub, short, whole):
     for tells in _ways(hub):
         wanted = {'attention_mask', *(['position_ids'] if 'positions' in tells else [])}
         got = _in_company(hub, short, tells) if wanted <= hub.takes else None
-        if got is not None and got.shape == whole.shape and _near(got, whole): break
+        if got is not None and got.shape == whole.shape and _near(hub, got, whole): break
     else: tells = ''
     hub.facts = hub.facts._replace(tells=tells)
     how = 'a row alone and beside a longer one: the same' if tells else 'no mask is followed: rows by length'
@@ -308,7 +313,7 @@ def _blocks(hub):
     one = _probe_rows(hub, 2*b)
     other = torch.cat([one[:, :b], one[:, b:].roll(1, 1)], 1)
     first, second = (_alone(hub, z)[:, :b] for z in (one, other))
-    if not _near(first, second):
+    if not _near(hub, first, second):
         raise ValueError(f"{hub.name}: a block of {b} is changed by a later one; give block=...")
     hub.checks.append(Check(fact, b, 'a later block does not change an earlier one'))
 
@@ -354,7 +359,7 @@ def _which_position(hub, given): # given: the user has said it
 def _timing(hub, x):
     if not hub.facts.time: return hub.checks.append(Check('time', 'not taken', 'by its arguments'))
     early, late = _alone(hub, x, .9), _alone(hub, x, .1)
-    how = 'taken, and changes nothing' if _near(early, late) else 'taken, and matters'
+    how = 'taken, and changes nothing' if _near(hub, early, late) else 'taken, and matters'
     hub.checks.append(Check('time', f'{hub.facts.time[0]} = {hub.facts.time[1]}', how))
 
 # %% ../nbs/33c_hub_model.ipynb #7901ba7a

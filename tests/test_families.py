@@ -177,6 +177,14 @@ def test_the_probe_costs_at_most_ten_passes(model, monkeypatch):
     assert 4 <= len(passes) <= 10
 
 
+@pytest.mark.parametrize('case', [*OWN])
+def test_half_precision(tmp_path, case):
+    "The same facts are found in bfloat16"
+    saved(tmp_path, case)
+    half, full = opened(tmp_path, dtype='bfloat16'), opened(tmp_path)
+    assert half.facts == full.facts and next(half.net.parameters()).dtype == torch.bfloat16
+
+
 # ---- this position or the next
 
 def trained(name, shift):

@@ -400,6 +400,51 @@ def test_the_page_shows_addresses(project):
     assert 'http://127.0.0.1:5123/#/experiments/' in line
 
 
-@pytest.mark.skip(reason='to be filled in with the page: a small model in place of the 8B one')
-def test_the_page_of_the_real_llada(project):
-    "Follow `sections()[FOREIGN_MODEL]` with a small model of that family in place of GSAI-ML/LLaDA-8B-Instruct"
+SIZES = {'answer=256': 'answer=32', 'block=32': 'block=8', 'steps=256': 'steps=8', 'head_steps=2000': 'head_steps=2', 'test_rows=100': 'test_rows=2',
+         '(256, 32, 256,': '(32, 8, 8,', ', 256, how': ', 32, how'}
+
+
+def small(text): # the same command, at tiny sizes
+    for large, tiny in SIZES.items(): text = text.replace(large, tiny)
+    return text
+
+
+@pytest.fixture(scope='module')
+def foreign(project):
+    "A small model, written and saved as LLaDA's is, where the hub's name would be looked for, and the files the page names"
+    pytest.importorskip('transformers')
+    sys.path.insert(0, str(pathlib.Path(__file__).parent))
+    import published
+    published.save(project/'GSAI-ML'/'LLaDA-8B-Instruct', 'llada', published.network('llada', max_sequence_length=128), max_sequence_length=128)
+    (project/'mine.txt').write_text('12+7=\n(3+4)*2=\n')
+    (project/'pairs.tsv').write_text(''.join(f'{a}+{b}=\t{a + b}\n' for a in range(10, 20) for b in range(4)))
+    rows = [dict(question=f'{a} and {a}?', answer=f'{a}+{a}=\n#### {2*a}') for a in range(10, 14)]
+    (project/'test.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
+    return project
+
+
+def test_the_page_of_the_real_llada(foreign):
+    "Word for word, with a small model of that family in place of the 8B one"
+    page = sections()[FOREIGN_MODEL]
+    inspected, staged, harness = steps(page)
+    said = shell(foreign, inspected)
+    assert 'family' in said and 'no mask is followed: rows by length' in said and 'MASK' in said
+    shell(foreign, small(staged))
+    report = (foreign/'build'/'llada'/'report.md').read_text()
+    assert '| remask_ups |' in report and '## repair' in report and (foreign/'build'/'llada'/'ups.safetensors').exists()
+    python = next(b for b in blocks(page) if is_python(b))
+    said = shell(foreign, f"python - <<'E'\n{small(python).replace('hub.answers(', 'print(hub.answers(').rstrip()})\nE")
+    assert re.search(r"\['.*'\]", said)
+
+
+def test_the_arguments_of_the_page_for_the_harness(foreign):
+    "The command itself is run in test_harness, on a task that is at hand"
+    pytest.importorskip('lm_eval')
+    harness = steps(sections()[FOREIGN_MODEL])
+    *_, words = (s.split() for s in harness)
+    assert words[:3] == ['python', '-m', 'remask.harness'] and '--apply_chat_template' in words
+    from remask.harness import load_harness_lm, read_model_args
+    given = dict(a.split('=') for a in words[words.index('--model_args') + 1].split(','))
+    given |= dict(pretrained=str(foreign/given['pretrained']), trust_remote_code=True, answer=int(given['answer']), block=int(given['block']))
+    lm = load_harness_lm(read_model_args(given | dict(answer=32, block=8)))
+    assert lm.apply_chat_template([dict(role='user', content='1+1')]) == '1+1='

@@ -108,7 +108,8 @@ def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
     got = choose(stage(name), stage_params(PARAMS, given, entries(defaults)), given)
     from_dvc = {k for d in DVC['stages'].values() if f'remask-stage {name} ' in d['cmd']
                 for k in re.findall(r'(\w+)=', d['cmd'])}
-    assert set(defaults) - set(got) <= from_dvc | UNSAID
+    by_hand = set(defaults) if name == 'llada' else set()      # a person's own model: named on the command line
+    assert set(defaults) - set(got) <= from_dvc | UNSAID | by_hand
     for k, v in got.items(): # of the type the notebook was written for
         assert v is None or type(v) is type(defaults[k]) or {type(v), type(defaults[k])} == {int, float}, k
 

@@ -31,7 +31,7 @@ class DreamRotaryEmbedding(nn.Module):
     def forward(self, q):
         angle = torch.arange(q.shape[-2], device=q.device)[:, None]*self.inv_freq
         a, b = q.chunk(2, -1)
-        return torch.cat([a*angle.cos() - b*angle.sin(), a*angle.sin() + b*angle.cos()], -1)
+        return torch.cat([a*angle.cos() - b*angle.sin(), a*angle.sin() + b*angle.cos()], -1).to(q)
 
 
 class DreamDecoderLayer(nn.Module):

@@ -32,7 +32,7 @@ def turned(q, theta):
     at = torch.arange(q.shape[-2], device=q.device)[:, None]
     angle = at*theta**(-torch.arange(0, q.shape[-1], 2, device=q.device)/q.shape[-1])
     a, b = q.chunk(2, -1)
-    return torch.cat([a*angle.cos() - b*angle.sin(), a*angle.sin() + b*angle.cos()], -1)
+    return torch.cat([a*angle.cos() - b*angle.sin(), a*angle.sin() + b*angle.cos()], -1).to(q)
 
 
 class LLaDALlamaBlock(nn.Module):

@@ -25,7 +25,7 @@ class DDiTBlock(nn.Module):
     def forward(self, x, c, angle):
         B, L, d = x.shape
         q, k, v = self.qkv(self.norm(x) + self.steer(c)[:, None]).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k = (torch.cat([a*angle.cos() - b*angle.sin(), a*angle.sin() + b*angle.cos()], -1) for a, b in (z.chunk(2, -1) for z in (q, k)))
+        q, k = (torch.cat([a*angle.cos() - b*angle.sin(), a*angle.sin() + b*angle.cos()], -1).to(q) for a, b in (z.chunk(2, -1) for z in (q, k)))
         x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, L, d))
         return x + self.mlp(x)
 
@@ -43,7 +43,7 @@ class DITBackbone(nn.Module):
     def forward(self, indices, sigma, output_hidden_states=False):
         if not self.config.time_conditioning: sigma = torch.zeros_like(sigma)
         x, seen = self.vocab_embed(indices), []
-        angle, c = torch.arange(x.shape[1], device=x.device)[:, None]*self.inv_freq, F.silu(self.sigma_map(sigma.float()[:, None]))
+        angle, c = torch.arange(x.shape[1], device=x.device)[:, None]*self.inv_freq, F.silu(self.sigma_map(sigma[:, None].to(x)))
         for block in self.blocks:
             if output_hidden_states: seen.append(x)
             x = block(x, c, angle)

@@ -30,7 +30,7 @@ class SDARDecoderLayer(nn.Module):
         B, L, d = hidden_states.shape
         q, k, v = self.qkv(self.norm1(hidden_states)).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         angle = position_ids[:, None, :, None]*1e4**(-torch.arange(0, q.shape[-1], 2)/q.shape[-1])
-        q, k = (torch.cat([a*angle.cos() - b*angle.sin(), a*angle.sin() + b*angle.cos()], -1) for a, b in (z.chunk(2, -1) for z in (q, k)))
+        q, k = (torch.cat([a*angle.cos() - b*angle.sin(), a*angle.sin() + b*angle.cos()], -1).to(q) for a, b in (z.chunk(2, -1) for z in (q, k)))
         mask = attention_mask.bool() if attention_mask is not None else None
         o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=False)
         h = hidden_states + self.o_proj(o.transpose(1, 2).reshape(B, L, d))
