@@ -6,6 +6,8 @@ BIN := .venv/bin
 READY := .venv/ready
 SMOKE := build/smoke
 BUDGET := $(BIN)/python -c "from remask.stages import budget; print(budget())"
+# what was chosen under a name of params.yaml, and the same file of each
+CHOSEN = $$($(BIN)/python -c "from remask.stages import read_params; print(*read_params()['$(1)'])")
 
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
@@ -15,7 +17,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull repro repro-all remedies gates text answers ablations train train-text train-answers exactness sudoku train-sudoku test smoke ui lab bench clean
+.PHONY: help env pull commit tiny repro repro-all remedies gates text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,22 +39,30 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 pull: $(READY) ## get the data, the trained networks and what training taught from the store in this repository
-	@$(BIN)/dvc pull -q -r store data.dvc train effects train_text train_detector train_answers train_ups train_sudoku || { echo "remask: the store .dvcstore is incomplete; run git checkout -- .dvcstore, then make again" >&2; exit 1; }
+	@$(BIN)/python -c "from remask.store import pull; pull()"
+
+commit: pull ## after a change that trains the same: record that what is in the store is up to date
+	@$(BIN)/dvc commit -f data.dvc $$($(BIN)/python -c "from remask.store import pinned_stages; print(*pinned_stages())")
+	@$(BIN)/dvc push -q -r store data.dvc $$($(BIN)/python -c "from remask.store import pinned_stages; print(*pinned_stages())")
+	@git status --short dvc.lock .dvcstore
+
+tiny: ## make everything small in params.yaml, to try things out in minutes; git checkout params.yaml undoes it
+	@sed -i.bak $(TINY) params.yaml && rm params.yaml.bak
 
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
-	@cat reports/plans/comparison.md
+	@for d in $(call CHOSEN,datasets); do cat reports/$$d/comparison.md || exit; done
 	@echo "what each stage took when it was last run:" && $(BUDGET)
-	@echo "remask: the comparison is reports/plans/comparison.md; make ui shows it in MLflow"
+	@echo "remask: the comparison is reports/DATASET/comparison.md; make ui shows it in MLflow"
 
 remedies: pull ## what each change does to the published v2 method, on validation seeds
 	@$(BIN)/dvc repro compare_remedies diagnosis
-	@echo "remask: the table is reports/plans-remedies/comparison.md, the diagnosis reports/notebooks/diagnosis-plans.ipynb"
+	@echo "remask: the table is reports/DATASET-remedies/comparison.md, the diagnosis reports/notebooks/diagnosis-DATASET.ipynb"
 
 gates: pull ## the verdicts, at five seeds of 1,000 samples
 	@$(BIN)/dvc repro gates
-	@cat reports/plans-gates/recommendation.md
-	@echo "remask: the verdicts are reports/plans-gates/verdicts.md; make ui shows the methods in MLflow"
+	@for d in $(call CHOSEN,datasets); do cat reports/$$d-gates/recommendation.md || exit; done
+	@echo "remask: the verdicts are reports/DATASET-gates/verdicts.md; make ui shows the methods in MLflow"
 
 text: pull ## the policies on characters: who is hidden again, and what that is worth
 	@$(BIN)/dvc repro compare_text detect rank
@@ -60,19 +70,16 @@ text: pull ## the policies on characters: who is hidden again, and what that is 
 
 answers: pull ## questions and answers: who says what is hidden again, and what that is worth
 	@$(BIN)/dvc repro compare_answers
-	@cat reports/arithmetic-answers/comparison.md
-	@echo "remask: what became of planted mistakes is in reports/arithmetic-mend/mend.md; make ui shows the runs"
+	@for q in $(call CHOSEN,quizzes_asked); do cat reports/$$q-answers/comparison.md || exit; done
+	@echo "remask: what became of planted mistakes is in reports/QUIZ-mend/mend.md; make ui shows the runs"
 
 ablations: pull ## one thing changed at a time: the head's training, steps, blocks, temperature, guidance, the end sign
 	@$(BIN)/dvc repro compare_ablations
-	@cat reports/arithmetic-answers-ablated/comparison.md
+	@for q in $(call CHOSEN,quizzes_asked); do cat reports/$$q-answers-ablated/comparison.md || exit; done
 
 repro-all: pull ## every domain
 	@$(BIN)/dvc repro
 	@echo "what each stage took when it was last run:" && $(BUDGET)
-
-train: $(READY) ## train the networks again
-	@$(BIN)/dvc repro --force --single-item train
 
 exactness: pull ## every method against exact truth: chains and 4x4 Sudoku
 	@$(BIN)/dvc repro exactness
@@ -82,20 +89,27 @@ sudoku: pull ## 9x9 puzzles solved against evaluations, with a trained network
 	@$(BIN)/dvc repro sudoku
 	@echo "remask: the table is reports/sudoku/sudoku.md; make ui shows the curves"
 
-train-sudoku: $(READY) ## train the network of the puzzles again
-	@$(BIN)/dvc repro puzzles && $(BIN)/dvc repro --force --single-item train_sudoku
+# A training that was stopped goes on; one that is done is made again.
+train: pull ## train the networks of the plans again
+	@$(BIN)/dvc repro prepare && $(BIN)/dvc repro --force --single-item train
 
-train-text: $(READY) ## train the networks of the texts again
+train-text: pull ## train the networks of the texts again
 	@$(BIN)/dvc repro corpus && $(BIN)/dvc repro --force --single-item train_text train_detector
 
-train-answers: $(READY) ## train the networks that answer again
+train-answers: pull ## train the networks that answer again
 	@$(BIN)/dvc repro tasks && $(BIN)/dvc repro --force --single-item train_answers train_ups
+
+train-sudoku: pull ## train the network of the puzzles again
+	@$(BIN)/dvc repro puzzles && $(BIN)/dvc repro --force --single-item train_sudoku
 
 test: $(READY) ## everything continuous integration runs
 	@echo "== ruff"      && $(BIN)/ruff check -q .
 	@echo "== notebooks" && $(BIN)/nbdev_test --n_workers 2
 	@echo "== tests"     && $(BIN)/python -m pytest -n 2 --dist loadfile
 	@$(MAKE) --no-print-directory smoke
+
+test-all: test ## and what takes longer: every command of README.md
+	@$(BIN)/python -m pytest -m slow
 
 # A clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed. Two
 # lanes, one a core: DVC runs one stage at a time, and at this size a stage is mostly imports. The lock, which is long
@@ -113,7 +127,7 @@ lane-%: export LOKY_MAX_CPU_COUNT := 1
 lane-%: $(READY)
 	@mkdir -p $(SMOKE) && git clone -q . $(SMOKE)/$*
 	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C $(SMOKE)/$*
-	@cd $(SMOKE)/$* && sed -i.bak $(TINY) params.yaml && sed -i.bak 's/frozen: true/frozen: false/' dvc.yaml && rm dvc.lock && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro $(LANE_$*)
+	@cd $(SMOKE)/$* && $(MAKE) -s tiny && rm dvc.lock && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro $(LANE_$*)
 
 TINY := -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' \
 	-e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' \
