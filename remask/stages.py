@@ -181,8 +181,9 @@ def run_stage(
     if not notebook.exists(): raise ValueError(f"no stage {stage!r}: {notebook} does not exist")
     sections = entries(declared(notebook))
     params = choose(notebook, stage_params(read_params(), given, sections), given)
-    words = given.get('table', given.get('data')), *(given.get(k) for k in sections if k != 'data')
-    name = '-'.join(str(w) for w in (stage, *words) if w is not None)
+    named = {k: given[k] for k in sections if k in given}
+    first = given.get('table', named.pop('data', None))
+    name = '-'.join(str(w) for w in (stage, first, *named.values()) if w is not None)
     began = time.monotonic()
     run_notebook(notebook, Path('reports/notebooks')/f'{name}.ipynb', params)
     note(stage, given, time.monotonic() - began)

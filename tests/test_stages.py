@@ -2,17 +2,23 @@
 import copy, json, pathlib, re, subprocess, sys
 import networkx as nx, nbformat, pytest, yaml
 from dvc.repo import Repo
+from remask import stages
 from remask.methods import METHODS, PUBLISHED, Choices, make_method, method_id
-from remask.stages import DIARY, budget, choose, declared, main, note, read_params, run_notebook, run_stage, stage_params, SECTIONS
+from remask.stages import DIARY, budget, choose, declared, main, note, read_params, run_notebook, run_stage, stage_params, SECTIONS, entries
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = read_params(ROOT/'params.yaml')
 DVC = yaml.safe_load((ROOT/'dvc.yaml').read_text())
+KEY = {section: key for key, section in SECTIONS.items()}
+for name, d in DVC['stages'].items(): # a stage for each entry of a section, written as the others are
+    if 'foreach' in d: DVC['stages'][name] = d['do'] | dict(matrix={KEY[d['foreach'][2:-1]]: d['foreach']})
 NOTEBOOK = {s: re.match(r'remask-stage (\w+)', d['cmd']).group(1) for s, d in DVC['stages'].items()}
 STAGES = sorted(set(NOTEBOOK.values()))
 ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='writer', family='competing',
             quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
+UNSAID = {'corrected', 'rows', 'seed', 'givens', 'heads', *Choices._fields, # where no entry says otherwise
+          'stratified', 'precision', 'name', 'stride', 'form', 'enough', 'run_programs'}
 
 
 def stage(name): return ROOT/'nbs'/'experiments'/f'{name}.ipynb'
@@ -78,8 +84,8 @@ def test_no_word_means_two_things():
     run, data, methods, processes = (set(PARAMS['run']), *(set().union(*(set(row) for row in PARAMS[s].values()))
                                      for s in ('data', 'methods', 'processes')))
     assert methods & (run | data | processes - {'process'}) == {'steps'} and not run & processes
-    row = stage_params(PARAMS, dict(data='resplan', process='v1'))
-    assert row['batch'] == PARAMS['data']['resplan']['batch'] != PARAMS['processes']['v1']['batch']
+    few = PARAMS | dict(data=dict(few=dict(batch=32)))
+    assert stage_params(few, dict(data='few', process='v1'))['batch'] == 32 != PARAMS['processes']['v1']['batch']
 
 
 @pytest.mark.parametrize('name', DVC['stages'])
@@ -97,11 +103,12 @@ def test_a_stage_takes_what_it_is_made_for(name):
 
 @pytest.mark.parametrize('name', STAGES)
 def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
-    given = {k: v for k, v in ITEM.items() if k in declared(stage(name)) and not (k == 'process' and name == 'sample')}
-    got, defaults = choose(stage(name), stage_params(PARAMS, given), given), declared(stage(name))
+    defaults = declared(stage(name))
+    given = {k: v for k, v in ITEM.items() if defaults.get(k) and not (k == 'process' and name == 'sample')}
+    got = choose(stage(name), stage_params(PARAMS, given, entries(defaults)), given)
     from_dvc = {k for d in DVC['stages'].values() if f'remask-stage {name} ' in d['cmd']
                 for k in re.findall(r'(\w+)=', d['cmd'])}
-    assert set(defaults) - set(got) <= from_dvc | {'corrected', 'rows', 'seed', 'givens', 'heads', *Choices._fields}
+    assert set(defaults) - set(got) <= from_dvc | UNSAID
     for k, v in got.items(): # of the type the notebook was written for
         assert v is None or type(v) is type(defaults[k]) or {type(v), type(defaults[k])} == {int, float}, k
 
@@ -155,7 +162,7 @@ def project(tmp_path, monkeypatch):
     "A project of one stage, `root`, that fails on a negative n"
     code = nbformat.v4.new_code_cell
     nb = nbformat.v4.new_notebook(cells=[
-        code("data = ''\nn = 1\nseen = 0", metadata=dict(tags=['parameters'])), code("print('got this far')"),
+        code("data = 'a'\nn = 1\nseen = 0", metadata=dict(tags=['parameters'])), code("print('got this far')"),
         code("if n < 0: raise ValueError('n is negative')"), code("n**.5")])
     (tmp_path/'nbs'/'experiments').mkdir(parents=True)
     nbformat.write(nb, tmp_path/'nbs'/'experiments'/'root.ipynb')
@@ -178,6 +185,40 @@ def test_a_stage_runs_quietly_and_twice_to_the_same_bytes(project, monkeypatch, 
     assert dict(re.findall(r'(\w+) = (.*)', cells[1].source)) == dict(data='"a"', n='9', seen='7')
     said = capfd.readouterr()
     assert 'WARNING' not in said.out + said.err
+
+
+@pytest.mark.parametrize('key', SECTION)
+def test_a_notebook_decides_whether_a_name_is_an_entry_of_a_section(project, monkeypatch, key):
+    "Left empty it is a parameter like any other, say a folder, and no part of the executed notebook's name"
+    ran = []
+    monkeypatch.setattr(stages, 'run_notebook', lambda notebook, out, params: ran.append((out.as_posix(), params)))
+    for name, default in dict(foreign='', own='a').items():
+        cell = nbformat.v4.new_code_cell(f'{key} = {default!r}\nseen = 0', metadata=dict(tags=['parameters']))
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), project/'nbs'/'experiments'/f'{name}.ipynb')
+    run_stage(['foreign', f'{key}=org/name'])
+    assert ran == [('reports/notebooks/foreign.ipynb', {key: 'org/name'})]
+    with pytest.raises(ValueError, match=f"no {key} 'org/name' under `{SECTION[key]}`"): run_stage(['own', f'{key}=org/name'])
+    text = yaml.safe_load((project/'params.yaml').read_text()) | {SECTION[key]: dict(a=dict(seen=7))}
+    (project/'params.yaml').write_text(yaml.safe_dump(text))
+    run_stage(['own', f'{key}=a'])
+    assert ran[1:] == [('reports/notebooks/own-a.ipynb', {key: 'a', 'seen': 7})]
+
+
+def test_the_stage_of_foreign_models_takes_a_name_on_a_hub():
+    given = dict(model='GSAI-ML/LLaDA-8B-Instruct', steps=256)
+    got = choose(stage('llada'), stage_params(PARAMS, given, entries(declared(stage('llada')))), given)
+    assert got['model'] == given['model'] and got['steps'] == 256
+
+
+def test_what_a_stage_says_of_itself_is_heard_and_its_other_output_is_not(project, capfd, monkeypatch):
+    path = project/'nbs'/'experiments'/'root.ipynb'
+    nb = nbformat.read(path, 4)
+    nb.cells.append(nbformat.v4.new_code_cell("print('remask: 12 rows are left out')"))
+    nbformat.write(nb, path)
+    monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'n=9'])
+    main()
+    said = capfd.readouterr()
+    assert 'remask: 12 rows are left out\n' in said.err and 'got this far' not in said.out + said.err
 
 
 def test_a_failure_is_one_sentence_and_leaves_the_notebook_and_the_last_good_one(project, monkeypatch):
@@ -274,10 +315,10 @@ def test_the_lanes_of_the_smoke_run_pass_every_stage_once():
     make = (ROOT/'Makefile').read_text()
     lanes = re.search(r'^LANES := (.*)$', make, re.M).group(1).split()
     graph = Repo(ROOT).index.graph                         # from a stage to what it is made of
-    stages = [s for s in graph if s.cmd]
+    made = [s for s in graph if s.cmd]
     def of(lane):
         targets = re.search(rf'^LANE_{lane} := (.*)$', make, re.M).group(1).split()
-        ends = [s for s in stages if s.name.split('@')[0] in targets]
+        ends = [s for s in made if s.name.split('@')[0] in targets]
         return {s.name for e in ends for s in nx.descendants(graph, e) | {e} if s.cmd}
     passed = [name for lane in lanes for name in of(lane)]
-    assert passed and sorted(passed) == sorted(s.name for s in stages)
+    assert passed and sorted(passed) == sorted(s.name for s in made)

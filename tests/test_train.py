@@ -10,7 +10,7 @@ from remask.loss import token_weights
 from remask.rates import graph_rates
 from remask.schedules import elbo_weight, linear, log_uniform_times, poly, uniform_times
 from remask.tokens import real
-from remask.train import Curve, Recipe, batch_rows, fit, provenance, published, published_v2, rate, row_losses
+from remask.train import Curve, Recipe, batch_rows, finish, fit, forecast, provenance, published, published_v2, rate, resume, row_losses
 
 SPACE, EDGES = graph_space(4), torch.arange(N_ROOMS, NO_EDGE + 1)
 ROWS = encode([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(64)], 4)
@@ -83,6 +83,69 @@ def test_a_run_that_is_done_is_done(tmp_path, whole):
     again = train(tmp_path, recipe=whole[2], log=lambda k, m: pytest.fail('it went on'))
     assert same(parts(again), whole[0])
     assert (tmp_path/'state.safetensors').read_bytes() == before
+
+
+# ---- a training asked for again: what is there, what is asked for, what happens
+
+def begun_at(folder, made, finished=None, asked=None):
+    "A folder in which a run has made some steps, and perhaps was finished after fewer"
+    if finished: train(folder, finished); finish(folder)
+    train(folder, asked or made) if not asked else train_until(folder, made, asked)
+
+
+def train_until(folder, made, asked):
+    def stop(k, m):
+        if k == made: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): train(folder, asked, log=stop)
+
+
+CASES = { # steps made, finished at, of a run of so many -> asked for, step at which it begins, what is said
+    'nothing is there': (0, None, None, 8, 0, 'a new training of 8 steps'),
+    'it was stopped': (5, None, 8, 8, 5, 'goes on at step 5 of 8'),
+    'killed before the outputs were written': (8, None, None, 8, 8, 'all 8 steps are made'),
+    'a longer one, the shorter finished': (5, 5, None, 8, 5, 'goes on at step 5 of 8'),
+    'a longer one that was stopped': (6, 5, 8, 8, 6, 'goes on at step 6 of 8'),
+    'a longer one, not yet written': (8, 5, None, 8, 8, 'all 8 steps are made'),
+    'a shorter one': (8, None, None, 5, 0, 'starts afresh, of 5 steps'),
+    'a shorter one of a finished one': (8, 8, None, 5, 0, 'starts afresh, of 5 steps'),
+    'the finished one': (8, 8, None, 8, 0, '8 steps were made before; the training starts afresh, of 8 steps')}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_a_training_asked_for_again(tmp_path, case):
+    made, finished, of, asked, first, says = CASES[case]
+    if made: begun_at(tmp_path, made, finished, of)
+    state = tmp_path/'state.safetensors'
+    was = state.read_bytes() if made else b''
+    assert says in resume(tmp_path, asked)
+    assert state.exists() == (first > 0) and (first == 0 or state.read_bytes() == was)   # nothing made is lost:
+    assert first or not made or (tmp_path/'before.safetensors').read_bytes() == was       # it is put aside
+    seen, curve = [], Curve(tmp_path)
+    assert curve.start == first
+    got = train(tmp_path, asked, log=lambda k, m: seen.append(k))
+    assert seen == [*range(first + 1, asked + 1)]
+    if finished in (None, asked) and made in (0, asked): assert same(parts(got), parts(train(tmp_path/'other', asked)))
+    finish(tmp_path)
+    assert 'starts afresh' in resume(tmp_path, asked)
+
+
+def test_fewer_steps_than_were_made_are_no_silent_longer_training(tmp_path):
+    train(tmp_path, 8)
+    with pytest.raises(ValueError, match='has made 8 steps, and 5 are asked for: call `resume` first'): train(tmp_path, 5)
+
+
+@pytest.mark.parametrize('recipe', RECIPES)
+def test_a_forecast_counts_and_leaves_everything_as_it_is(tmp_path, recipe):
+    "Also of a schedule that is learnt: the same training with and without it"
+    net, how = fresh(), RECIPES[recipe]()
+    before, drawn = weights(parts((net, how.alpha))), torch.get_rng_state()
+    said = forecast(net, SPACE, ROWS, how, 8, tmp_path)
+    n = sum(p.numel() for p in before)
+    assert said.startswith(f'{n:,} parameters to learn, 64 rows, 8 of 8 steps to go, about 2 seconds')
+    assert all(map(torch.equal, before, weights(parts((net, how.alpha))))) and torch.equal(drawn, torch.get_rng_state())
+    assert not [*tmp_path.iterdir()]
+    options = dict(save_every=10, log_every=1)
+    assert same(parts(fit(net, SPACE, ROWS, how, 8, tmp_path/'a', **options)), parts(train(tmp_path/'b', 8, recipe)))
 
 
 def test_seed_and_order_matter(tmp_path, whole):
