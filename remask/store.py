@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['pinned_stages', 'pinned_targets', 'strangers', 'remedy', 'pull']
 
-# %% ../nbs/37_store.ipynb #07f87108
+# %% ../nbs/37_store.ipynb #357f4815
 import json, subprocess, sys
 from pathlib import Path
 import yaml
@@ -13,7 +13,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 
-# %% ../nbs/37_store.ipynb #5ad25178
+# %% ../nbs/37_store.ipynb #1789030e
 def _in_store(out): return isinstance(out, dict) and {'remote': 'store'} in out.values()
 
 def pinned_stages(
@@ -23,19 +23,20 @@ def pinned_stages(
     stages = yaml.safe_load(Path(path).read_text())['stages']
     return [n for n, s in stages.items() if any(map(_in_store, s.get('do', s).get('outs', ())))]
 
-# %% ../nbs/37_store.ipynb #f9a9e7e1
+# %% ../nbs/37_store.ipynb #4c122c74
 def pinned_targets(
     repo, # dvc.repo.Repo
 )->list: # what `dvc pull` may be asked for
-    "List what is in the project's store and has been made: stages, in one name where they go together"
+    "List what was made, is in the project's store and not here: stages, in one name where they go together"
     kinds = {}
     for o in repo.index.outs:
         if o.remote == 'store': kinds.setdefault(o.stage.addressing.split('@')[0], []).append(o)
-    def made(outs): return [o.stage.addressing for o in outs if o.hash_info]
-    each = [[kind] if all(o.hash_info for o in outs) else made(outs) for kind, outs in kinds.items()]
-    return [name for names in each for name in dict.fromkeys(names)]
+    def lacking(kind, outs):
+        names = [o.stage.addressing for o in outs if o.hash_info and o.status()]
+        return [kind] if names and all(o.hash_info for o in outs) else dict.fromkeys(names)
+    return [name for kind, outs in kinds.items() for name in lacking(kind, outs)]
 
-# %% ../nbs/37_store.ipynb #e3c18b07
+# %% ../nbs/37_store.ipynb #d4753553
 def strangers(
     pointer='data.dvc', # what DVC says of a pinned folder
     store='.dvcstore',
@@ -48,7 +49,7 @@ def strangers(
     names = {str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file()}
     return [str(folder/n) for n in sorted(names - ours)]
 
-# %% ../nbs/37_store.ipynb #6a736f67
+# %% ../nbs/37_store.ipynb #81bd601d
 _REMEDIES = (
     ('no space left', 'the disk is full: free some space and try again'),
     ('not a git repository', 'there is no .git folder here: get the project with git clone, or run git init'),
@@ -65,7 +66,7 @@ def remedy(
     known = [what for sign, what in _REMEDIES if sign in said.lower()]
     return (known + [_LOST if lost else _OWN])[0]
 
-# %% ../nbs/37_store.ipynb #ff4c61f9
+# %% ../nbs/37_store.ipynb #4d93b58a
 def _lost(store='.dvcstore'): # is a file of the store gone that git knows?
     got = subprocess.run(['git', 'ls-files', '--deleted', store], capture_output=True, text=True)
     return bool(got.stdout.strip())
@@ -76,7 +77,7 @@ def pull():
         if new := strangers():
             sys.exit(f"remask: {', '.join(new)}: not one of the project's files; move yours to inputs/")
         repo = Repo('.')
-        repo.pull(pinned_targets(repo), remote='store')
+        if targets := pinned_targets(repo): repo.pull(targets, remote='store')   # no target would mean all
     except (DvcException, SCMError, OSError) as e:
         said = ' '.join(str(e).split())
         sys.exit(f"remask: DVC says: {said}\nremask: {remedy(said, _lost())}")
