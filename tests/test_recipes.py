@@ -189,19 +189,19 @@ ASKED = "Zoë’s shop sells {a} pens at £{b} each. How many pounds are {a} pen
 WORKED = "Each pen is £{b}, so it’s {a}*{b} = <<{a}*{b}={c}>>{c} pounds.\n#### {c}"
 
 
-def gsm8k(path, first, n, long=0):
+def gsm8k(path, first, n, long=0, short=0):
     "A file of the form of GSM8K, some of its questions or answers very long"
     def record(k):
         a, b = 2 + k, 3 + k % 7
         fill = dict(a=a, b=b, c=a*b)
         return dict(question=ASKED.format(**fill) + ' Why?'*(200*(k < first + long)), answer=WORKED.format(**fill))
-    rows = [record(k) for k in range(first, first + n)]
+    rows = [dict(question='1+6?', answer='7')]*short + [record(k) for k in range(first, first + n)]
     path.write_text(''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows))
     return rows
 
 
 def test_your_own_questions(project):
-    train, test = gsm8k(project/'train.jsonl', 0, 300, long=1), gsm8k(project/'test.jsonl', 1000, 14)
+    train, test = gsm8k(project/'train.jsonl', 0, 300, long=1), gsm8k(project/'test.jsonl', 1000, 14, short=1)
     narrow(project, heads=['stream'])
     said = follow(project, 'Your own questions')
     rows, about = net(project, 'tasks/mine/rows')
@@ -210,7 +210,7 @@ def test_your_own_questions(project):
     assert len(texts) == 299 and texts[0][:P].strip() == train[1]['question'] and texts[0][P:].rstrip('∎') == train[1]['answer']
     kept = [json.loads(l) for l in (project/'build/tasks/mine/test.jsonl').read_text().splitlines()]
     assert [(p['prompt'], p['answer'], p['gold']) for p in kept] == \
-        [(r['question'], r['answer'], r['answer'].split('#### ')[1]) for r in test]
+        [(r['question'], r['answer'], r['answer'].rpartition('#### ')[2]) for r in test]
     assert [t[:P].strip() for t in vocab.decode(rows['test'].long())] == [r['question'] for r in test]
     told = said['make train-answers']
     assert f'training: 300 problems; left out: 1 longer than P={P}; kept: 99.7%' in told
@@ -221,6 +221,7 @@ def test_your_own_questions(project):
         digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
         assert origin['quiz'] == 'mine' and [leg['data'] for leg in origin['legs']] == [digest]
     assert '# Answers: who is hidden again' in said['make answers'] and '| stream_mended |' in said['make answers']
+    assert 'mine: 1 answers of fewer than 4 characters are left out' in said['make answers']
     assert {d['path'] for d in lock(project)['tasks@mine']['deps']} >= {'inputs/mine'} and 'data' not in str(lock(project)['tasks@mine']['deps'])
 
 
