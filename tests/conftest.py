@@ -3,3 +3,8 @@ import os
 
 for name, value in dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg', MLFLOW_DISABLE_TELEMETRY='true').items():
     os.environ.setdefault(name, value)
+
+
+def pytest_collection_modifyitems(items):
+    "The file whose tests wait for whole stages goes first, so that both processes end together"
+    items.sort(key=lambda item: item.path.name != 'test_recipes.py')
