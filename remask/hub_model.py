@@ -6,7 +6,7 @@
 __all__ = ['TIMES', 'TEXTS', 'save_small', 'Facts', 'declared_facts', 'Hub', 'Check', 'verify_facts', 'wrap']
 
 # %% ../nbs/33c_hub_model.ipynb #4759d916
-import inspect
+import inspect, warnings
 from contextlib import contextmanager
 from typing import NamedTuple
 import torch
@@ -376,6 +376,7 @@ def verify_facts(
     whole = _columns(hub, x)
     _picking(hub, x, whole)
     _company(hub, x, whole)
+    if not hub.facts.tells: warnings.warn(f"{hub.name}: follows no attention mask; rows go in by length")
     _blocks(hub)
     _which_position(hub, 'shift' in given)
     _timing(hub, x)

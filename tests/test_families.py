@@ -1,11 +1,9 @@
 """Models written and saved as the published ones are: they load, they are asked rightly, and what cannot be verified is refused."""
-import sys
 from pathlib import Path
 import pytest, torch
 
 transformers = pytest.importorskip('transformers')
 pytest.importorskip('peft')
-sys.path.insert(0, str(Path(__file__).parent))
 import published
 from transformers import AutoConfig, BertConfig, EsmConfig, ModernBertConfig, RobertaConfig
 from remask import families

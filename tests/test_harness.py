@@ -7,6 +7,7 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from sqlitedict import SqliteDict
+import published
 import remask.harness
 from remask.denoiser import Denoised
 from remask.harness import (Generation, HarnessLM, _batches, _ids, _job, cut_at_stops, pair_ids, read_gen_kwargs, request_key,
@@ -16,20 +17,11 @@ from remask.llada import Writing, drawn, write
 from remask.sampler import Noise
 
 
-def sharpen(folder): # larger random weights, so that a token depends on all the others
-    hub = load_hub(folder)
-    with torch.no_grad():
-        for p in hub.net.parameters():
-            if p.ndim == 2: p.mul_(6.)
-    hub.net.save_pretrained(folder)
-    return hub
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     to = tmp_path_factory.mktemp('harness')
     save_small(to/'small')
-    sharpen(to/'small')
+    published.sharpen(to/'small')
     return to/'small'
 
 

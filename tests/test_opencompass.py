@@ -5,6 +5,7 @@ import numpy as np
 import pytest, torch
 
 pytest.importorskip('lm_eval')
+import published
 from remask.denoiser import Denoised
 from remask.harness import request_key
 from remask.hub import Hub, arm, load_hub, save_hub_head, save_small, semi_autoregressive
@@ -14,20 +15,11 @@ from remask.sampler import Noise
 from remask.ups import ScoreHead
 
 
-def sharpen(folder): # larger random weights, so that a token depends on all the others
-    hub = load_hub(folder)
-    with torch.no_grad():
-        for p in hub.net.parameters():
-            if p.ndim == 2: p.mul_(6.)
-    hub.net.save_pretrained(folder)
-    return hub
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     to = tmp_path_factory.mktemp('compass')
     save_small(to/'small')
-    hub = sharpen(to/'small')
+    hub = published.sharpen(to/'small')
     torch.manual_seed(0)
     hub.heads['ups'] = ScoreHead(32)
     for p in hub.heads['ups'].parameters(): torch.nn.init.normal_(p)

@@ -1,11 +1,13 @@
-"""What users of this field's tools ran into, one test a line: each would fail if the kind of fault came back."""
-import json, sys
+"""What users of this field's tools ran into, one test a line: each would fail if the kind of fault came back.
+
+Two lines need whole pipelines and are followed in test_recipes: 04, a file of one's own in data/
+(`test_a_file_of_your_own_in_data_is_named_and_told_where_to_go`), and 05, own questions (`test_your_own_questions`)."""
+import json
 from pathlib import Path
 import numpy as np, pytest, torch
 
 transformers = pytest.importorskip('transformers')
 pytest.importorskip('peft')
-sys.path.insert(0, str(Path(__file__).parent))
 import published
 from test_families import TEXTS, opened, saved, trained
 from test_llada import ending

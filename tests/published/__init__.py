@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 from remask.families import bridge, default_rope
-from remask.hub import save_small
+from remask.hub import load_hub, save_small
 
 HERE = pathlib.Path(__file__).parent
 CLASSES = dict(  # name -> configuration, model, the loaders its `auto_map` names
@@ -60,3 +60,13 @@ def small_tokenizer(folder, **special):
     shutil.rmtree(folder/'tokenizer')
     for name, token in special.items(): setattr(tok, name, token)
     return tok
+
+
+def sharpen(folder):
+    "Save a model again with larger random weights, so that a token depends on all the others"
+    hub = load_hub(folder)
+    with torch.no_grad():
+        for p in hub.net.parameters():
+            if p.ndim == 2: p.mul_(6.)
+    hub.net.save_pretrained(folder)
+    return hub
