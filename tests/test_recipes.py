@@ -243,11 +243,17 @@ def test_a_single_file_is_parted_and_what_cannot_be_asked_is_one_sentence(projec
 
 # ---- your own text
 
-def test_training_on_your_own_text(project):
+@pytest.fixture(scope='module')
+def own_text(project):
+    "A text of one's own, its networks trained: the text, and what was said"
     text = ''.join(f'Zeile {k}: der Fuß tut weh, ja – sehr.\n' for k in range(900))
     (project/'mine.txt').write_text(text)
     narrow(project, writers=['writer', 'judge'], detectors=['own_errors'])
-    said = follow(project, 'Your own text', only=lambda s: s != 'make text' and not s.startswith('remask demo'))
+    return text, follow(project, 'Your own text', only=lambda s: s != 'make text' and not s.startswith('remask demo'))
+
+
+def test_training_on_your_own_text(project, own_text):
+    text, said = own_text
     assert f'mine has {len(text):,} characters' in said['make train-text']
     rows, about = net(project, 'text/mine/rows')
     vocab = Vocabulary(about['chars'])
@@ -263,7 +269,7 @@ def test_training_on_your_own_text(project):
 
 
 @pytest.mark.slow
-def test_the_rest_of_your_own_text(project):
+def test_the_rest_of_your_own_text(project, own_text):
     shell(project, 'make text')
     page = (project/'reports'/'text'/'comparison.md').read_text()
     assert '### mine' in page and '### teacher' not in page
