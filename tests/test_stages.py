@@ -114,6 +114,13 @@ def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
         assert v is None or type(v) is type(defaults[k]) or {type(v), type(defaults[k])} == {int, float}, k
 
 
+def test_a_persons_own_model_takes_nothing_from_a_profile():
+    "A name of `run` would silently prevail over the notebook's own default"
+    defaults = declared(stage('llada'))
+    assert not set(defaults) & set(PARAMS['run'])
+    assert choose(stage('llada'), stage_params(PARAMS, {}, entries(defaults)), {}) == {}
+
+
 # ---- refusals
 
 @pytest.mark.parametrize('name', STAGES)
