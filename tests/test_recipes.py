@@ -323,7 +323,7 @@ def test_without_git_it_is_said(project):
 
 def test_files_that_the_store_lost_come_back_by_the_command_that_is_told(tmp_path):
     at = clone(tmp_path/'remask')
-    largest = max((p for p in (at/'.dvcstore').rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+    largest = max((p for p in (at/'.dvcstore'/'files').rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
     largest.unlink()
     code, said = pull(at)
     assert code == 2 and 'DVC says: ' in said and 'run git checkout -- .dvcstore' in said
