@@ -213,9 +213,9 @@ def test_a_notebook_decides_whether_a_name_is_an_entry_of_a_section(project, mon
 
 
 def test_the_stage_of_foreign_models_takes_a_name_on_a_hub():
-    given = dict(model='GSAI-ML/LLaDA-8B-Instruct', steps=256)
+    given = dict(model='GSAI-ML/LLaDA-8B-Instruct', answer_steps=256)
     got = choose(stage('llada'), stage_params(PARAMS, given, entries(declared(stage('llada')))), given)
-    assert got['model'] == given['model'] and got['steps'] == 256
+    assert got['model'] == given['model'] and got['answer_steps'] == 256
 
 
 def test_what_a_stage_says_of_itself_is_heard_and_its_other_output_is_not(project, capfd, monkeypatch):
