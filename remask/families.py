@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import NamedTuple
 import torch
 from accelerate import init_empty_weights
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.initialization import no_init_weights
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS

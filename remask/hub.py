@@ -25,7 +25,7 @@ from .sampler import Noise, Policy, confidence
 from .ranked import certainty, compete, margin, reveal_top
 from .ups import ScoreHead, by_head, load_head, remask_noise
 from .llada import SecondStream, Writing, _gather, answer_bce, gated, on_answer, sft_alpha, write
-from .families import context, load_network, special_ids
+from .families import load_network, special_ids
 from .hub_model import Hub, _arguments, declared_facts, save_small, verify_facts
 
 # %% ../nbs/34_hub.ipynb #c7a9b1bc
