@@ -5,9 +5,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/ready
 SMOKE := build/smoke
-BUDGET := $(BIN)/python -c "from remask.stages import budget; print(budget())"
+BUDGET := $(BIN)/python -c "from remask.pipeline.stages import budget; print(budget())"
 # what was chosen under a name of params.yaml, and the same file of each
-CHOSEN = $$($(BIN)/python -c "from remask.stages import read_params; print(*read_params()['$(1)'])")
+CHOSEN = $$($(BIN)/python -c "from remask.pipeline.stages import read_params; print(*read_params()['$(1)'])")
 
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
@@ -39,11 +39,11 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 pull: $(READY) ## get the data, the trained networks and what training taught from the store in this repository
-	@$(BIN)/python -c "from remask.store import pull; pull()"
+	@$(BIN)/python -c "from remask.pipeline.store import pull; pull()"
 
 commit: pull ## after a change that trains the same: record that what is in the store is up to date
-	@$(BIN)/dvc commit -f data.dvc $$($(BIN)/python -c "from remask.store import pinned_stages; print(*pinned_stages())")
-	@$(BIN)/dvc push -q -r store data.dvc $$($(BIN)/python -c "from remask.store import pinned_stages; print(*pinned_stages())")
+	@$(BIN)/dvc commit -f data.dvc $$($(BIN)/python -c "from remask.pipeline.store import pinned_stages; print(*pinned_stages())")
+	@$(BIN)/dvc push -q -r store data.dvc $$($(BIN)/python -c "from remask.pipeline.store import pinned_stages; print(*pinned_stages())")
 	@git status --short dvc.lock .dvcstore
 
 tiny: ## make everything small in params.yaml, to try things out in minutes; git checkout params.yaml undoes it

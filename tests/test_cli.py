@@ -3,14 +3,15 @@ import json, subprocess, sys
 
 import pytest
 
-from remask import cli
-from remask.graphs import Graph, read_jsonl, write_jsonl
+from remask.pipeline import cli
+from remask.domains.graphs import Graph
+from remask.domains.readers import read_jsonl, write_jsonl
 
 GRAPHS = [Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), Graph((0,)*10, ())]
 
 
 def remask(*args):
-    return subprocess.run([sys.executable, '-c', 'from remask.cli import main; main()', *map(str, args)],
+    return subprocess.run([sys.executable, '-c', 'from remask.pipeline.cli import main; main()', *map(str, args)],
                           capture_output=True, text=True)
 
 

@@ -6,12 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import ttest_rel
-from remask.compare import (FAMILIES, FLOOR, FRONT, WORST, _spread, cell, comparison_markdown, dominates, from_floor, front,
-                            gains, heat_map, hypervolume, paired, pareto, read_published, read_records, tidy, wide)
-from remask.graph_metrics import BETTER
-from remask.methods import PUBLISHED
+from remask.evaluate.compare import (
+    FAMILIES, FLOOR, FRONT, WORST, _spread, cell, comparison_markdown, dominates, from_floor, front,
+    gains, heat_map, hypervolume, paired, pareto, read_published, read_records, tidy, wide)
+from remask.evaluate.graph_metrics import BETTER
+from remask.methods.registry import PUBLISHED
 
-PRINTED = pathlib.Path(__file__).parents[1]/'nbs'/'experiments'/'published.csv'
+PRINTED = pathlib.Path(__file__).parents[1]/'nbs'/'experiments'/'plans'/'published.csv'
 RNG = np.random.default_rng(0)
 
 

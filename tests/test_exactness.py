@@ -1,13 +1,13 @@
 """With an exact denoiser at temperature 1 the rows that come out have the world's law, up to the error of so many samples."""
 import pytest, torch
-from remask.tokens import is_clean
-from remask.schedules import linear, uniform_grid
-from remask.denoiser import Denoised
-from remask.sampler import Noise, Policy, Process, categorical, sample
-from remask.remdm import balanced, by_confidence_n, cap, fresh, of_schedule, post_hoc, remdm, wanted
-from remask.ranked import by_budget, llada, random_order
-from remask.fast import once
-from remask.worlds import markov, sudoku, tv
+from remask.core.tokens import is_clean
+from remask.core.schedules import linear, uniform_grid
+from remask.core.denoiser import Denoised
+from remask.core.sampler import Noise, Policy, Process, categorical, sample
+from remask.policies.remdm import balanced, by_confidence_n, cap, fresh, of_schedule, post_hoc, remdm, wanted
+from remask.policies.ranked import by_budget, llada, random_order
+from remask.core.fast import once
+from remask.core.exact import markov, sudoku, tv
 
 CHAIN, GRIDS, N = markov(3, 4, .5, seed=1), sudoku(), 6000
 

@@ -6,14 +6,14 @@ transformers = pytest.importorskip('transformers')
 pytest.importorskip('peft')
 import published
 from transformers import AutoConfig, BertConfig, EsmConfig, ModernBertConfig, RobertaConfig
-from remask import families
-from remask.families import FAMILIES, family_of, load_network
-from remask.hub import Tuning, load_hub, put_stream, save_hub_head, semi_autoregressive, tune
-from remask.hub_model import Hub, wrap
-from remask.judging import planted
-from remask.llada import Writing, from_column
-from remask.sampler import Noise, sample, nucleus
-from remask.schedules import uniform_grid
+from remask.lm import families
+from remask.lm.families import FAMILIES, family_of, load_network
+from remask.lm.hub import Tuning, load_hub, put_stream, save_hub_head, semi_autoregressive, tune
+from remask.lm.hub_model import Hub, wrap
+from remask.evaluate.answer_metrics import planted
+from remask.lm.blocks import Writing, from_column
+from remask.core.sampler import Noise, nucleus, sample
+from remask.core.schedules import uniform_grid
 transformers.utils.logging.set_verbosity_error(); transformers.utils.logging.disable_progress_bar()
 
 OWN = dict(llada={}, llada_tied=dict(weight_tying=True), dream={}, dream_tied=dict(tie_word_embeddings=True),

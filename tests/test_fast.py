@@ -1,13 +1,15 @@
 """The shortcuts change no answer, alone or stacked, and count what was really asked."""
 import pytest, torch
 from hypothesis import given, settings, strategies as st
-from remask.tokens import hide, masked
-from remask.graphs import graph_space, slots
-from remask.schedules import linear, uniform_grid
-from remask.denoiser import Denoised, trimmed
-from remask.sampler import Noise, Process, sample, as_is
-from remask.fast import Tally, answer_where, counted, once, remembered, tabled, unfinished
-from remask.methods import METHODS, RECORDS, Diary, generate
+from remask.core.tokens import hide, masked
+from remask.domains.graphs import graph_space, slots
+from remask.core.schedules import linear, uniform_grid
+from remask.core.denoiser import Denoised, trimmed
+from remask.core.sampler import Noise, Process, as_is, sample
+from remask.core.fast import Tally, answer_where, counted, once, remembered, tabled, unfinished
+from remask.methods.registry import METHODS, RECORDS
+from remask.methods.step_statistics import Diary
+from remask.methods.generation import generate
 
 SPACE = graph_space(3)
 few = settings(max_examples=40, deadline=None)

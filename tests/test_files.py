@@ -4,8 +4,8 @@ import gzip, json, math, os
 import numpy as np, pandas as pd, pyarrow as pa, pytest
 from hypothesis import given, settings, strategies as st
 
-from remask import files as F
-from remask.files import located_records, read_records, read_utf8, read_whole, write_whole
+from remask.core import files as F
+from remask.core.files import located_records, read_records, read_utf8, read_whole, write_whole
 
 SETTINGS = settings(max_examples=60, deadline=None)
 TEXT = st.text(max_size=20)                                      # surrogates, zeros and every line end of Unicode too

@@ -1,8 +1,8 @@
 """Forward processes of text: shares, gaps and replacements against plain rewritings."""
 import pytest, torch
 from hypothesis import given, settings, strategies as st
-from remask.tokens import TokenSpace, is_clean
-from remask.forward import any_of, decoys, mask_forward, other_token, spans, sticky
+from remask.core.tokens import TokenSpace, is_clean
+from remask.core.forward import any_of, decoys, mask_forward, other_token, spans, sticky
 
 L, MASK, PAD, V = 40, 5, 6, 7
 SPACE = TokenSpace(MASK, PAD, (torch.arange(V) < 5).expand(L, -1))

@@ -2,11 +2,12 @@
 import json, math, pathlib
 import numpy as np, pytest
 from scipy.stats import bootstrap, ttest_1samp
-from remask.compare import FLOOR, read_published
-from remask.gates import (ADVICE, FORECASTS, GATES, GOALS, SHARP, TOP_P, branch, estimate, forecasts, gate, goals, judge,
-                          product, rank, recommendation, require_size, shortfall, verdict)
+from remask.evaluate.compare import FLOOR, read_published
+from remask.evaluate.criteria import (
+    ADVICE, FORECASTS, GATES, GOALS, SHARP, TOP_P, branch, estimate, forecasts, gate, goals, judge,
+    product, rank, recommendation, require_size, shortfall, verdict)
 
-PRINTED = pathlib.Path(__file__).parents[1]/'nbs'/'experiments'/'published.csv'
+PRINTED = pathlib.Path(__file__).parents[1]/'nbs'/'experiments'/'plans'/'published.csv'
 SHORT = dict(arch='coverage/unique_archetypes', div='coverage/diversity', inside='validity/inside_validity',
              js='distribution/edge_js', cov='coverage/mode_coverage_weighted', nov='coverage/novelty', nfe='cost/nfe',
              sec='cost/seconds_per_1000', mmd='structure/mmd_degree', auc='c2st/auc')

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from remask import graph_metrics as gm
-from remask.graphs import MASK, NO_EDGE, PAD, Graph, decode, encode, relate, slots
-from remask.plans import plan_tokens, plans
+from remask.evaluate import graph_metrics as gm
+from remask.domains.graphs import MASK, NO_EDGE, PAD, Graph, decode, encode, relate, slots
+from remask.domains.plans import plan_tokens, plans
 
 FORBIDDEN = {0: '1 2 3 4 5 6 7 8 9 10 11', 1: '2 3 4 5 6 7 8 9 10 11', 2: '1 3 5 6 7 8 9 10 11',
              3: '10', 4: '1 3 5 8 9 10 11', 5: '2 3 4 9 10 11', 6: '3 9 10', 7: '3 9 10', 8: '3 9 10',

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from remask import graphs as G
-from remask.graphs import Graph, MASK, N_ROOMS, NO_EDGE, PAD
+from remask.domains import graphs as G
+from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph
 
 few = settings(max_examples=60, deadline=None)
 

@@ -8,13 +8,15 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from sqlitedict import SqliteDict
 import published
-import remask.harness
-from remask.denoiser import Denoised
-from remask.harness import (Generation, HarnessLM, _batches, _ids, _job, cut_at_stops, pair_ids, read_gen_kwargs, request_key,
-                            scoring_windows)
-from remask.hub import Hub, load_hub, save_small, semi_autoregressive
-from remask.llada import Writing, drawn, write
-from remask.sampler import Noise
+import remask.lm.harness
+from remask.core.denoiser import Denoised
+from remask.lm.harness import (
+    Generation, HarnessLM, _batches, _ids, _job, cut_at_stops, pair_ids, read_gen_kwargs,
+    request_key, scoring_windows)
+from remask.lm.hub_model import Hub, save_small
+from remask.lm.hub import load_hub, semi_autoregressive
+from remask.lm.blocks import Writing, drawn, write
+from remask.core.sampler import Noise
 
 
 @pytest.fixture(scope='module')
@@ -371,7 +373,7 @@ def test_gen_kwargs_of_a_run_prevail(hub, tasks):
 def test_a_cache_is_used_kept_when_interrupted_and_refused_to_others(fixed, tasks, tmp_path, monkeypatch):
     db, lm = str(tmp_path/'cache'), made(fixed)
     names = ['sums_pick', 'sums_next', 'sums_text']
-    real_bounds, calls = remask.harness._bounds, []
+    real_bounds, calls = remask.lm.harness._bounds, []
     def failing(lm, batch):
         calls.append(len(batch))
         if len(calls) == 3: raise KeyboardInterrupt
@@ -407,7 +409,7 @@ def test_bars_are_shown_only_where_they_are_wanted(hub, capfd):
 
 
 def test_the_command_line(folder, tasks, tmp_path):
-    done = subprocess.run([sys.executable, '-m', 'remask.harness', '--model', 'remask', '--tasks', 'sums_pick,sums_write', '--include_path', tasks,
+    done = subprocess.run([sys.executable, '-m', 'remask.lm.harness', '--model', 'remask', '--tasks', 'sums_pick,sums_write', '--include_path', tasks,
         '--model_args', f'pretrained={folder},answer=8,block=4,steps=8,draws=4', '--batch_size', '4', '--limit', '3', '--output_path', tmp_path/'out.json'],
         capture_output=True, text=True, env=os.environ | dict(HF_HUB_OFFLINE='1'))
     assert done.returncode == 0, done.stderr[-3000:]

@@ -5,13 +5,15 @@ import pytest, torch
 transformers = pytest.importorskip('transformers')
 pytest.importorskip('peft')
 from transformers import AutoConfig, AutoTokenizer
-from remask.denoiser import open_tensors
-from remask.hub import (SOURCES, IdRows, Tuning, _learners, arm, gradients, load_hub, lora, put_stream, save_hub_head,
-                        save_small, semi_autoregressive, tune, wide_noise)
-from remask.llada import Writing, behind, drawn, write
-from remask.ranked import compete
-from remask.train import _rng
-from remask.ups import ScoreHead, by_head
+from remask.core.files import open_tensors
+from remask.lm.hub import (
+    SOURCES, IdRows, Tuning, _learners, arm, gradients, load_hub, lora, put_stream, save_hub_head,
+    semi_autoregressive, tune, wide_noise)
+from remask.lm.hub_model import save_small
+from remask.lm.blocks import Writing, behind, drawn, write
+from remask.policies.ranked import compete
+from remask.core.train import keyed_generator
+from remask.policies.ups import ScoreHead, by_head
 transformers.utils.logging.disable_progress_bar()
 
 
@@ -171,7 +173,7 @@ def test_micro_batches_add_up_and_lambda_scales_what_is_learnt(hub):
     hub.heads['ups'] = ScoreHead(32)
     def grads(how, parts):
         hub.zero_grad()
-        for p in parts: gradients(hub, p, answer, how, ['ups'], _rng(0, 1))
+        for p in parts: gradients(hub, p, answer, how, ['ups'], keyed_generator(0, 1))
         return torch.cat([p.grad.flatten() for p in hub.heads.parameters()])
     one, two = grads(Tuning(accumulate=1), [part(rows, 8)]), grads(Tuning(accumulate=2), [part(rows, 8)]*2)
     assert one.allclose(two, rtol=1e-4) and grads(Tuning(accumulate=1, weight=3.), [part(rows, 8)]).allclose(3*one, rtol=1e-4)

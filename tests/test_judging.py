@@ -6,13 +6,14 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 
 
-from remask.denoiser import Denoised
-from remask.judging import (boxed, extract, found, margin, mend, mended, number, pass_at, planted, program_in, right_answers,
-                            run_program, same, share, short_answer)
-from remask.sampler import Noise, Process, argmax, sample
-from remask.schedules import linear, uniform_grid
-from remask.tasks import SETS, Pair, as_pairs, read_pairs
-from remask.tokens import TokenSpace
+from remask.core.denoiser import Denoised
+from remask.evaluate.answer_metrics import (
+    boxed, extract, found, margin, mend, mended, number, pass_at, planted, program_in,
+    right_answers, run_program, same, share, short_answer)
+from remask.core.sampler import Noise, Process, argmax, sample
+from remask.core.schedules import linear, uniform_grid
+from remask.domains.tasks import SETS, Pair, as_pairs, read_pairs
+from remask.core.tokens import TokenSpace
 
 # ---- the published extractor's table, with what it should say
 
@@ -210,7 +211,7 @@ def test_tries_give_pass_at_k_what_it_needs():
 
 @pytest.mark.parametrize('name', [n for n in CASES if n not in ('gsm8k', 'math500', 's1k')])
 def test_programs_run_only_with_consent(name, monkeypatch):
-    from remask import judging
+    from remask.evaluate import answer_metrics as judging
     monkeypatch.setattr(judging, 'run_program', lambda *a: pytest.fail('it was run'))
     pairs = as_pairs(CASES[name][0], name)
     for how in {}, dict(programs='refuse'), dict(programs=True), dict(programs='yes'):

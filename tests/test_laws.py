@@ -2,13 +2,13 @@
 import pytest, torch
 from dataclasses import replace
 from hypothesis import given, settings, strategies as hs
-from remask.tokens import TokenSpace, hide, is_clean
-from remask.graphs import graph_space, slots
-from remask.schedules import SCHEDULES, linear, uniform_grid
-from remask.denoiser import Denoised
-from remask.sampler import Noise, Process, ancestral, as_is, sample
-from remask.methods import METHODS, RECORDS
-from remask.worlds import sudoku
+from remask.core.tokens import TokenSpace, hide, is_clean
+from remask.domains.graphs import graph_space, slots
+from remask.core.schedules import SCHEDULES, linear, uniform_grid
+from remask.core.denoiser import Denoised
+from remask.core.sampler import Noise, Process, ancestral, as_is, sample
+from remask.methods.registry import METHODS, RECORDS
+from remask.core.exact import sudoku
 
 # Methods with the published semantics, and no others, may break law 2 (visible share) and law 3 (reveal and remask in one step).
 CONFIDENCE = 'llada_topp09_remdm_confidence_tsw10'

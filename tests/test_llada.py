@@ -3,16 +3,18 @@ import itertools, math
 import pytest, torch
 from torch.nn.functional import softmax
 
-from remask.denoiser import Denoised, Denoiser, save_net
-from remask.fast import Tally
-from remask.forward import Noisy
-from remask.llada import (Streamed, Writing, answer_bce, answer_loss, behind, by_ratios, columns, drawn,
-                          early, from_column, gated, late, load_scorer, log_likelihood, on_answer, sft, sft_alpha, strata, write)
-from remask.ranked import certainty, compete, llada, margin, reveal_top
-from remask.sampler import Noise, Policy, categorical, confidence
-from remask.tokens import TokenSpace
-from remask.train import fit, row_losses
-from remask.ups import Headed, ScoreHead, by_head, remask_noise
+from remask.core.denoiser import Denoised, Denoiser
+from remask.core.files import save_net
+from remask.core.fast import Tally
+from remask.core.forward import Noisy
+from remask.lm.blocks import (
+    Streamed, Writing, answer_bce, answer_loss, behind, by_ratios, columns, drawn, early,
+    from_column, gated, late, load_scorer, log_likelihood, on_answer, sft, sft_alpha, strata, write)
+from remask.policies.ranked import certainty, compete, llada, margin, reveal_top
+from remask.core.sampler import Noise, Policy, categorical, confidence
+from remask.core.tokens import TokenSpace
+from remask.core.train import fit, row_losses
+from remask.policies.ups import Headed, ScoreHead, by_head, remask_noise
 
 V, L, MASK, PAD, EOS, EOT = 13, 20, 11, 12, 9, 10
 SPACE = TokenSpace(MASK, PAD, (torch.arange(V) < 11).expand(L, -1))

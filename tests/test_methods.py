@@ -1,13 +1,21 @@
 """Every method of the field against a plain rewriting of its published step; and what is broken on purpose is caught."""
 import ast, inspect, math, pathlib, types
 import pytest, torch
-from remask import compare, correctors, methods, prism, ranked, remdm, sampler, telling as tells, ups
-from remask.denoiser import Denoised
-from remask.methods import FIELD, RECORDS
-from remask.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
-from remask.schedules import linear
-from remask.tokens import TokenSpace
-from remask.worlds import markov, sudoku, tv
+from remask.evaluate import compare
+from remask.policies import correctors
+from remask.methods import registry as methods
+from remask.policies import prism
+from remask.policies import ranked
+from remask.policies import remdm
+from remask.core import sampler
+from remask.policies import dependence as tells
+from remask.policies import ups
+from remask.core.denoiser import Denoised
+from remask.methods.registry import FIELD, RECORDS
+from remask.core.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
+from remask.core.schedules import linear
+from remask.core.tokens import TokenSpace
+from remask.core.exact import markov, sudoku, tv
 
 L, K, MASK, PAD, SEEDS = 9, 4, 4, 5, (0, 1, 2)
 SPACE = TokenSpace(MASK, PAD, (torch.arange(6) < K).repeat(L, 1))

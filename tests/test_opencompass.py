@@ -6,13 +6,14 @@ import pytest, torch
 
 pytest.importorskip('lm_eval')
 import published
-from remask.denoiser import Denoised
-from remask.harness import request_key
-from remask.hub import Hub, arm, load_hub, save_hub_head, save_small, semi_autoregressive
-from remask.llada import drawn, write
-from remask.opencompass import CompassArgs, MaskedModel, messages, read_compass_args
-from remask.sampler import Noise
-from remask.ups import ScoreHead
+from remask.core.denoiser import Denoised
+from remask.lm.harness import request_key
+from remask.lm.hub_model import Hub, save_small
+from remask.lm.hub import arm, load_hub, save_hub_head, semi_autoregressive
+from remask.lm.blocks import drawn, write
+from remask.lm.opencompass import CompassArgs, MaskedModel, messages, read_compass_args
+from remask.core.sampler import Noise
+from remask.policies.ups import ScoreHead
 
 
 @pytest.fixture(scope='module')
@@ -166,7 +167,7 @@ class BaseModel:
 
 @pytest.fixture
 def compass(monkeypatch):
-    from remask.opencompass import opencompass_model
+    from remask.lm.opencompass import opencompass_model
     opencompass_model.cache_clear()
     def module(name, **names):
         made = ModuleType(name); vars(made).update(names); monkeypatch.setitem(sys.modules, name, made)
@@ -178,9 +179,9 @@ def compass(monkeypatch):
 
 
 def test_a_model_of_a_configuration(compass, folder):
-    from remask.opencompass import ROUNDS, RemaskModel
-    import remask.opencompass as module
-    assert f'{RemaskModel.__module__}.{RemaskModel.__qualname__}' == 'remask.opencompass.RemaskModel'   # as a dumped configuration names it
+    from remask.lm.opencompass import ROUNDS, RemaskModel
+    import remask.lm.opencompass as module
+    assert f'{RemaskModel.__module__}.{RemaskModel.__qualname__}' == 'remask.lm.opencompass.RemaskModel'   # as a dumped configuration names it
     assert module.RemaskModel is RemaskModel and issubclass(RemaskModel, BaseModel)
     config = dict(path=str(folder/'small'), max_seq_len=64, gen_length=8, gen_blocksize=4, gen_steps=8, confidence_source='tps_prob',
                   model_kwargs=dict(torch_dtype='torch.float32'), generation_kwargs=dict(do_sample=False))
@@ -197,7 +198,7 @@ def test_a_model_of_a_configuration(compass, folder):
 
 
 def test_opencompass_is_not_imported_before_it_is_asked_for():
-    code = "import sys, remask.opencompass as o; assert not any(m.split('.')[0] == 'opencompass' for m in sys.modules)\n" \
+    code = "import sys, remask.lm.opencompass as o; assert not any(m.split('.')[0] == 'opencompass' for m in sys.modules)\n" \
            "try: o.RemaskModel\nexcept ModuleNotFoundError as e: assert 'opencompass' in str(e)\n" \
            "try: o.other\nexcept AttributeError: sys.exit(3)"
     assert subprocess.run([sys.executable, '-c', code]).returncode == 3

@@ -2,9 +2,9 @@
 import ast, hashlib, inspect
 import networkx as nx, numpy as np, pytest, torch
 from scipy import ndimage
-from remask import plans as module
-from remask.graphs import NO_EDGE, PAD, decode, encode, graph_space
-from remask.plans import FORBIDDEN, Plans, archetypes, dice, plan_tokens, plans, statistics
+from remask.domains import plans as module
+from remask.domains.graphs import NO_EDGE, PAD, decode, encode, graph_space
+from remask.domains.plans import FORBIDDEN, Plans, archetypes, dice, plan_tokens, plans, statistics
 
 
 @pytest.fixture(scope='module')

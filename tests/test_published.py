@@ -1,12 +1,12 @@
 """The 24 published methods against an independent plain rewriting of the reference system's step, decision for decision."""
 import itertools, math
 import pytest, torch
-from remask.graphs import MASK, graph_space, slots
-from remask.tokens import hide
-from remask.schedules import linear, uniform_grid
-from remask.denoiser import Denoised
-from remask.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
-from remask.methods import METHODS, PUBLISHED, Choices, make_method, method_id
+from remask.domains.graphs import MASK, graph_space, slots
+from remask.core.tokens import hide
+from remask.core.schedules import linear, uniform_grid
+from remask.core.denoiser import Denoised
+from remask.core.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
+from remask.methods.registry import METHODS, PUBLISHED, Choices, make_method, method_id
 
 L, N, EPS = 36, 40, 1e-3
 

@@ -1,13 +1,14 @@
 """Methods in which old and new tokens compete, against plain rewritings of the published loops."""
 import pytest, torch
 from dataclasses import replace
-from remask.tokens import TokenSpace, hide, real
-from remask.schedules import linear, uniform_grid
-from remask.denoiser import Denoised
-from remask.fast import Tally, answer_where, counted, unfinished
-from remask.ranked import (above, adaptive, blended, by_group, compete, consensus, partly_random, ratio_grid, second_look,
-                           shielded)
-from remask.sampler import CHOOSE, DRAW, Noise, Process, categorical, confidence, sample
+from remask.core.tokens import TokenSpace, hide, real
+from remask.core.schedules import linear, uniform_grid
+from remask.core.denoiser import Denoised
+from remask.core.fast import Tally, answer_where, counted, unfinished
+from remask.policies.ranked import (
+    above, adaptive, blended, by_group, compete, consensus, partly_random, ratio_grid, second_look,
+    shielded)
+from remask.core.sampler import CHOOSE, DRAW, Noise, Process, categorical, confidence, sample
 
 L, V, N = 14, 9, 7
 SPACE = TokenSpace(7, 8, (torch.arange(V) < 7).expand(L, -1))

@@ -3,15 +3,19 @@ import copy, math, subprocess, sys
 from pathlib import Path
 import pytest, torch
 from hypothesis import given, settings, strategies as st
-from remask.denoiser import Denoiser, load_rates, save_net
-from remask.forward import mask_forward, straight_through
-from remask.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
-from remask.loss import token_weights
-from remask.methods import generate, get_method
-from remask.rates import Rates, graph_rates, mixed_powers
-from remask.schedules import check_schedule, elbo_weight, linear, slope, uniform_grid
-from remask.tokens import hide, is_clean, real
-from remask.train import published_v2, row_losses
+from remask.core.denoiser import Denoiser
+from remask.core.rate_network import load_rates
+from remask.core.files import save_net
+from remask.core.forward import mask_forward, straight_through
+from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
+from remask.core.loss import token_weights
+from remask.methods.generation import generate
+from remask.methods.registry import get_method
+from remask.core.rate_network import Rates, mixed_powers
+from remask.domains.graphs import graph_rates
+from remask.core.schedules import check_schedule, elbo_weight, linear, slope, uniform_grid
+from remask.core.tokens import hide, is_clean, real
+from remask.core.train import published_v2, row_losses
 
 N_MAX = 4
 SPACE = graph_space(N_MAX)
@@ -173,8 +177,8 @@ def test_straight_through_is_hard_in_value(rates):
 
 V1 = """
 import sys, types, torch
-import remask.rates
-sys.modules['remask.rates'].Rates = None   # whoever touched it would fall
+import remask.core.rate_network
+sys.modules['remask.core.rate_network'].Rates = None   # whoever touched it would fall
 from test_rates import v1_ids
 print(v1_ids())
 """

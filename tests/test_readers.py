@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from remask import graphs as G
-from remask.graphs import Graph, Room
+from remask.domains import graphs as G
+from remask.domains.graphs import Graph
+from remask.domains.readers import Room
 
 ROW = [Room('L', 'living', (0., 0., 8., 5.), 40.), Room('A', 'bedroom', (0., 5., 5., 9.), 16.),
        Room('B', 'bedroom', (5., 5., 8., 10.), 20.), Room('S', 'stair', (8., 0., 9., 5.), 5.)]

@@ -3,9 +3,9 @@ import hashlib, json, os, pathlib, re, shutil, signal, subprocess, sys
 import numpy as np, pytest, torch, yaml
 from dvc.exceptions import DvcException
 from scipy.io import savemat
-from remask import store
-from remask.denoiser import open_tensors
-from remask.text import Vocabulary
+from remask.pipeline import store
+from remask.core.files import open_tensors
+from remask.domains.text import Vocabulary
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT/'README.md').read_text()
@@ -450,8 +450,8 @@ def test_the_arguments_of_the_page_for_the_harness(foreign):
     pytest.importorskip('lm_eval')
     harness = steps(sections()[FOREIGN_MODEL])
     *_, words = (s.split() for s in harness)
-    assert words[:3] == ['python', '-m', 'remask.harness'] and '--apply_chat_template' in words
-    from remask.harness import load_harness_lm, read_model_args
+    assert words[:3] == ['python', '-m', 'remask.lm.harness'] and '--apply_chat_template' in words
+    from remask.lm.harness import load_harness_lm, read_model_args
     given = dict(a.split('=') for a in words[words.index('--model_args') + 1].split(','))
     given |= dict(pretrained=str(foreign/given['pretrained']), trust_remote_code=True, answer=int(given['answer']), block=int(given['block']))
     lm = load_harness_lm(read_model_args(given | dict(answer=32, block=8)))

@@ -11,17 +11,18 @@ pytest.importorskip('peft')
 import published
 from test_families import TEXTS, opened, saved, trained
 from test_llada import ending
-from remask.files import read_records
-from remask.graphs import READERS, read_graphs
-from remask.harness import HarnessLM
-from remask.hub import Tuning, load_hub, put_stream, save_hub_head, save_small, semi_autoregressive, tune
-from remask.hub_eval import MAKERS, detect, inject, repair_answers
-from remask.judging import pass_at, right_answers, same, extract
-from remask.llada import Writing, from_column, write
-from remask.stages import SECTIONS, declared, entries, read_params, stage_params
-from remask.tasks import Pair, as_pairs, as_rows, read_tabbed, signs
-from remask.text import Vocabulary, read_text
-from remask.tokens import TokenSpace
+from remask.core.files import read_records
+from remask.domains.readers import READERS, read_graphs
+from remask.lm.harness import HarnessLM
+from remask.lm.hub import Tuning, load_hub, put_stream, save_hub_head, semi_autoregressive, tune
+from remask.lm.hub_model import save_small
+from remask.evaluate.hub_eval import MAKERS, detect, inject, repair_answers
+from remask.evaluate.answer_metrics import extract, pass_at, right_answers, same
+from remask.lm.blocks import Writing, from_column, write
+from remask.pipeline.stages import SECTIONS, declared, entries, read_params, stage_params
+from remask.domains.tasks import Pair, as_pairs, as_rows, read_tabbed, signs
+from remask.domains.text import Vocabulary, read_text
+from remask.core.tokens import TokenSpace
 transformers.utils.logging.set_verbosity_error(); transformers.utils.logging.disable_progress_bar()
 
 ROOT = Path(__file__).parents[1]

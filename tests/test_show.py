@@ -5,9 +5,9 @@ import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from matplotlib.colors import to_rgb
-from remask import show
-from remask.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph, encode, graph_space, pairs, relate
-from remask.tokens import TokenSpace
+from remask.core import plot as show
+from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph, encode, graph_space, pairs, relate
+from remask.core.tokens import TokenSpace
 
 SPACE = TokenSpace(2, 3, torch.tensor([[1, 1, 0, 0]]*6).bool())
 # two plans of the Graph2Plan data set: types, boxes

@@ -2,9 +2,11 @@
 import copy, json, pathlib, re, subprocess, sys
 import networkx as nx, nbformat, pytest, yaml
 from dvc.repo import Repo
-from remask import stages
-from remask.methods import METHODS, PUBLISHED, Choices, make_method, method_id
-from remask.stages import DIARY, budget, choose, declared, main, note, read_params, run_notebook, run_stage, stage_params, SECTIONS, entries
+from remask.pipeline import stages
+from remask.methods.registry import METHODS, PUBLISHED, Choices, make_method, method_id
+from remask.pipeline.stages import (
+    DIARY, SECTIONS, budget, choose, declared, entries, main, note, read_params, run_notebook,
+    run_stage, stage_params)
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = read_params(ROOT/'params.yaml')
@@ -311,7 +313,7 @@ def test_a_diary_that_cannot_be_written_is_a_warning(tmp_path):
 
 def test_stages_side_by_side_do_not_mix_their_lines(tmp_path):
     path, many = tmp_path/'d.jsonl', 300
-    code = f"from remask.stages import note\nfor k in range({many}): note('s', dict(who='WHO'*50, k=k), k, {str(path)!r})"
+    code = f"from remask.pipeline.stages import note\nfor k in range({many}): note('s', dict(who='WHO'*50, k=k), k, {str(path)!r})"
     both = [subprocess.Popen([sys.executable, '-c', code.replace('WHO', w)], cwd=ROOT) for w in ('left', 'right')]
     assert [p.wait() for p in both] == [0, 0]
     lines = [json.loads(l) for l in path.read_text().splitlines()]

@@ -1,8 +1,8 @@
 "9x9 Sudoku: the solver, the generator, and the symmetries that make one grid many."
 import random
 import pytest, torch
-from remask.forward import mask_forward
-from remask.sudoku import board, grids, places, proper, puzzles, solve, symmetric, twin_forward
+from remask.core.forward import mask_forward
+from remask.domains.sudoku import board, grids, places, proper, puzzles, solve, symmetric, twin_forward
 
 ASKED, ANSWER = puzzles(12, seed=11)
 

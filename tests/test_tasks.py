@@ -6,10 +6,11 @@ from fractions import Fraction
 import numpy as np, pandas as pd, pyarrow as pa, pytest
 from hypothesis import given, settings, strategies as st
 
-from remask import tasks as T
-from remask.files import read_records
-from remask.tasks import (ARITHMETIC, EOS, KINDS, Dice, Pair, as_pairs, as_rows, problems, read_pairs, read_tabbed, same_as, signs,
-                          verify)
+from remask.domains import tasks as T
+from remask.core.files import read_records
+from remask.domains.tasks import (
+    ARITHMETIC, EOS, KINDS, Dice, Pair, as_pairs, as_rows, problems, read_pairs, read_tabbed,
+    same_as, signs, verify)
 
 CELLS = [(k, level) for k in KINDS for level in (1, 2, 3)]
 SHARED = pathlib.Path(__file__).parents[2]/'shared'/'data'

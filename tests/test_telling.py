@@ -1,13 +1,13 @@
 "The order that reveals what tells most about the rest: exact where it says so, and lawful."
 import pytest, torch
-from remask.denoiser import Denoised
-from remask.ranked import random_order
-from remask.sampler import Noise, Process, categorical, sample
-from remask.schedules import cosine, linear, uniform_grid
-from remask.methods import telling_method
-from remask.telling import coupling, given, growing, mend, strangers
-from remask.tokens import hide
-from remask.worlds import markov, sudoku, tv
+from remask.core.denoiser import Denoised
+from remask.policies.ranked import random_order
+from remask.core.sampler import Noise, Process, categorical, sample
+from remask.core.schedules import cosine, linear, uniform_grid
+from remask.methods.registry import telling_method
+from remask.policies.dependence import coupling, given, growing, mend, strangers
+from remask.core.tokens import hide
+from remask.core.exact import markov, sudoku, tv
 
 N = 4000
 

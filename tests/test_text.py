@@ -4,9 +4,9 @@ import dataclasses, hashlib, platform, re, sys, types
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 
-from remask import text as T
-from remask.text import Vocabulary
-from remask.tokens import is_clean, masked, real, restrict
+from remask.domains import text as T
+from remask.domains.text import Vocabulary
+from remask.core.tokens import is_clean, masked, real, restrict
 
 SETTINGS = settings(max_examples=60, deadline=None)
 ANY = st.text(min_size=2, max_size=60).filter(lambda s: len(set(s)) > 1)        # surrogates and zeros too

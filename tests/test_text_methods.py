@@ -2,14 +2,16 @@
 import re
 import pytest, torch
 
-from remask import cli
-from remask.denoiser import Denoiser, save_net
-from remask.fast import Tally
-from remask.methods import READINGS, SCORES, generate, open_desk, text_method
-from remask.schedules import linear, uniform_grid
-from remask.text import Vocabulary, infill
-from remask.ups import ScoreHead
-from remask.tokens import hide
+from remask.pipeline import cli
+from remask.core.denoiser import Denoiser
+from remask.core.files import save_net
+from remask.core.fast import Tally
+from remask.methods.text_checkpoints import READINGS, SCORES, open_desk, text_method
+from remask.methods.generation import generate
+from remask.core.schedules import linear, uniform_grid
+from remask.domains.text import Vocabulary, infill
+from remask.policies.ups import ScoreHead
+from remask.core.tokens import hide
 
 VOCAB, L, B = Vocabulary.of('abc d\n'), 12, 5
 NETWORKS = dict(all_positions=1, corrupted_only=1, own_errors=1, mixed=3)     # how many kinds of WRONG each knows

@@ -10,13 +10,14 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
 
-from remask import text_metrics as tm
-from remask.denoiser import Denoised, save_net, save_tensors
-from remask.forward import shifted
-from remask.text_metrics import Judge, judged_by, load_judge
-from remask.tokens import TokenSpace
-from remask.train import Recipe, fit
-from remask.worlds import Chain, markov
+from remask.evaluate import text_metrics as tm
+from remask.core.denoiser import Denoised
+from remask.core.files import save_net, save_tensors
+from remask.core.forward import shifted
+from remask.evaluate.text_metrics import Judge, judged_by, load_judge
+from remask.core.tokens import TokenSpace
+from remask.core.train import Recipe, fit
+from remask.core.exact import Chain, markov
 
 
 def some(seed, N=30, L=40, V=5):

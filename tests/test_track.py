@@ -1,7 +1,7 @@
 """The store: one live run per method, safe to move, safe to open twice at once, a view the UI can read."""
 import base64, json, shutil, sqlite3, subprocess, sys, zlib
 import pytest
-from remask.track import NOTE, live, log_run, open_experiment, prepare_view, runs
+from remask.pipeline.tracking import NOTE, live, log_run, open_experiment, prepare_view, runs
 
 METRICS = {'validity/validity': (.98, .01), 'coverage/diversity': (.9, .02)}
 SEEDS = [{k: m - s for k, (m, s) in METRICS.items()}, {k: m + s for k, (m, s) in METRICS.items()}]
@@ -64,7 +64,7 @@ def test_nothing_in_the_store_names_its_folder_and_a_moved_store_is_whole(tmp_pa
 
 
 def test_processes_that_create_the_store_at_once(tmp_path):
-    code = f"from remask.track import open_experiment; open_experiment({str(tmp_path)!r}, 'e')"
+    code = f"from remask.pipeline.tracking import open_experiment; open_experiment({str(tmp_path)!r}, 'e')"
     for p in [subprocess.Popen([sys.executable, '-c', code]) for _ in range(2)]: assert p.wait() == 0
     assert not (tmp_path/'mlruns'/'mlflow.new').exists()
 

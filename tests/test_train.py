@@ -4,13 +4,16 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 import numpy as np, pytest, torch
-from remask.denoiser import Denoised, Denoiser, load_denoiser, open_tensors, save_net, save_tensors, trimmed
-from remask.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
-from remask.loss import token_weights
-from remask.rates import graph_rates
-from remask.schedules import elbo_weight, linear, log_uniform_times, poly, uniform_times
-from remask.tokens import real
-from remask.train import Curve, Recipe, batch_rows, finish, fit, forecast, provenance, published, published_v2, rate, resume, row_losses
+from remask.core.denoiser import Denoised, Denoiser, load_denoiser, trimmed
+from remask.core.files import open_tensors, save_net, save_tensors
+from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
+from remask.core.loss import token_weights
+from remask.domains.graphs import graph_rates
+from remask.core.schedules import elbo_weight, linear, log_uniform_times, poly, uniform_times
+from remask.core.tokens import real
+from remask.core.train import (
+    Curve, Recipe, batch_rows, finish, fit, forecast, provenance, published, published_v2, rate,
+    resume, row_losses)
 
 SPACE, EDGES = graph_space(4), torch.arange(N_ROOMS, NO_EDGE + 1)
 ROWS = encode([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(64)], 4)

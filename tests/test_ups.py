@@ -2,13 +2,14 @@
 import math
 import pytest, torch
 
-from remask.denoiser import Denoised, Denoiser, save_net
-from remask.forward import Noisy
-from remask.sampler import Noise, Process, observe, categorical
-from remask.schedules import linear
-from remask.text import Vocabulary
-from remask.train import Recipe, fit, row_losses
-from remask.ups import Headed, ScoreHead, by_head, load_head, on_decoded, remask_noise, ups_loss
+from remask.core.denoiser import Denoised, Denoiser
+from remask.core.files import save_net
+from remask.core.forward import Noisy
+from remask.core.sampler import Noise, Process, categorical, observe
+from remask.core.schedules import linear
+from remask.domains.text import Vocabulary
+from remask.core.train import Recipe, fit, row_losses
+from remask.policies.ups import Headed, ScoreHead, by_head, load_head, on_decoded, remask_noise, ups_loss
 
 VOCAB, L = Vocabulary.of('abcdef'), 10
 SPACE = VOCAB.space(L)

@@ -3,7 +3,7 @@ import itertools, math
 import numpy as np, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from scipy.stats import chisquare
-from remask.worlds import Chain, Listed, brackets, hidden_markov, markov, spell, sudoku, tv
+from remask.core.exact import Chain, Listed, brackets, hidden_markov, markov, spell, sudoku, tv
 
 
 def posterior(rows, weight, context, i, V):

@@ -1,15 +1,15 @@
 """The remasking model: its mistakes, its labels, its two losses, its verdict."""
 import copy
 import pytest, torch
-from remask.denoiser import Denoised, Denoiser
-from remask.fast import Tally, counted
-from remask.ranked import compete
-from remask.sampler import Process, argmax, categorical, sample
-from remask.schedules import linear, uniform_grid
-from remask.text import Vocabulary
-from remask.tokens import TokenSpace, hide, is_clean
-from remask.train import Recipe, row_losses
-from remask.wrong_token import merged, near_misses, not_wrong, own_errors, random_tokens, wrong_token
+from remask.core.denoiser import Denoised, Denoiser
+from remask.core.fast import Tally, counted
+from remask.policies.ranked import compete
+from remask.core.sampler import Process, argmax, categorical, sample
+from remask.core.schedules import linear, uniform_grid
+from remask.domains.text import Vocabulary
+from remask.core.tokens import TokenSpace, hide, is_clean
+from remask.core.train import Recipe, row_losses
+from remask.policies.wrong_token import merged, near_misses, not_wrong, own_errors, random_tokens, wrong_token
 
 VOCAB, L = Vocabulary.of('abcde '), 16
 SPACE, HALF = VOCAB.space(L), torch.tensor([[.5]])

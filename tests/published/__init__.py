@@ -3,8 +3,8 @@ import importlib.util, json, pathlib, shutil, sys
 import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
-from remask.families import bridge, default_rope
-from remask.hub import load_hub, save_small
+from remask.lm.families import bridge, default_rope
+from remask.lm.hub import load_hub, save_small
 
 HERE = pathlib.Path(__file__).parent
 CLASSES = dict(  # name -> configuration, model, the loaders its `auto_map` names
