@@ -17,7 +17,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull commit tiny repro repro-all remedies gates text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke ui lab bench clean
+.PHONY: help env pull commit tiny repro repro-all remedies criteria text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,10 +59,10 @@ remedies: pull ## what each change does to the published v2 method, on validatio
 	@$(BIN)/dvc repro compare_remedies diagnosis
 	@echo "remask: the table is reports/DATASET-remedies/comparison.md, the diagnosis reports/notebooks/diagnosis-DATASET.ipynb"
 
-gates: pull ## the verdicts, at five seeds of 1,000 samples
-	@$(BIN)/dvc repro gates
-	@for d in $(call CHOSEN,datasets); do cat reports/$$d-gates/recommendation.md || exit; done
-	@echo "remask: the verdicts are reports/DATASET-gates/verdicts.md; make ui shows the methods in MLflow"
+criteria: pull ## the verdicts, at five seeds of 1,000 samples
+	@$(BIN)/dvc repro criteria
+	@for d in $(call CHOSEN,datasets); do cat reports/$$d-criteria/recommendation.md || exit; done
+	@echo "remask: the verdicts are reports/DATASET-criteria/verdicts.md; make ui shows the methods in MLflow"
 
 text: pull ## the policies on characters: who is hidden again, and what that is worth
 	@$(BIN)/dvc repro compare_text detect rank
@@ -71,7 +71,7 @@ text: pull ## the policies on characters: who is hidden again, and what that is 
 answers: pull ## questions and answers: who says what is hidden again, and what that is worth
 	@$(BIN)/dvc repro compare_answers
 	@for q in $(call CHOSEN,quizzes_asked); do cat reports/$$q-answers/comparison.md || exit; done
-	@echo "remask: what became of planted mistakes is in reports/QUIZ-mend/mend.md; make ui shows the runs"
+	@echo "remask: what became of planted mistakes is in reports/QUIZ-repair/repair.md; make ui shows the runs"
 
 ablations: pull ## one thing changed at a time: the head's training, steps, blocks, temperature, guidance, the end sign
 	@$(BIN)/dvc repro compare_ablations
@@ -114,7 +114,7 @@ test-all: test ## and what takes longer: every command of README.md
 # A clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed. Two
 # lanes, one a core: DVC runs one stage at a time, and at this size a stage is mostly imports. The lock, which is long
 # and read and written at every stage, says nothing that holds at this size.
-LANE_plans := compare compare_remedies gates diagnosis effects exactness
+LANE_plans := compare compare_remedies criteria diagnosis effects exactness
 LANE_others := compare_text detect rank compare_answers compare_ablations llada sudoku
 LANES := plans others
 
@@ -130,10 +130,10 @@ lane-%: $(READY)
 	@cd $(SMOKE)/$* && $(MAKE) -s tiny && rm dvc.lock && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro $(LANE_$*)
 
 TINY := -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' \
-	-e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^gated: .*/gated: *few_gated/' \
-	-e 's/^texts: .*/texts: [teacher]/' -e 's/^writers: .*/writers: [writer, small_elbo, judge]/' \
+	-e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^judged: .*/judged: *few_judged/' \
+	-e 's/^texts: .*/texts: [teacher]/' -e 's/^denoisers: .*/denoisers: [denoiser, small_elbo, judge]/' \
 	-e 's/^detectors: .*/detectors: [critic, own_errors]/' -e 's/^families_compared: .*/families_compared: [few]/' \
-	-e 's/^heads: .*/heads: [ups, stream]/' -e 's/^decoders_compared: .*/decoders_compared: [commit, stream_mended]/' \
+	-e 's/^heads: .*/heads: [ups, dual_stream]/' -e 's/^decoders_compared: .*/decoders_compared: [no_remask, dual_stream_refine]/' \
 	-e 's/^heads_ablated: .*/heads_ablated: [ups_r005]/' -e 's/^decoders_ablated: .*/decoders_ablated: [ups, ups_r005]/' \
 	-e 's/^ablated_rows: .*/ablated_rows: 12/'
 

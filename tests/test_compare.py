@@ -7,8 +7,8 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import ttest_rel
 from remask.evaluate.compare import (
-    FAMILIES, FLOOR, FRONT, WORST, _spread, cell, comparison_markdown, dominates, from_floor, front,
-    gains, heat_map, hypervolume, paired, pareto, read_published, read_records, tidy, wide)
+    METRIC_GROUPS, HELDOUT, FRONT, WORST, _spread, cell, comparison_markdown, dominates, from_heldout, front,
+    gains, heat_map, hypervolume, paired, pareto, read_published, read_metrics, tidy, wide)
 from remask.evaluate.graph_metrics import BETTER
 from remask.methods.registry import PUBLISHED
 
@@ -24,7 +24,7 @@ def record(name, S=5, **params):
 
 
 @pytest.fixture(scope='module')
-def records(): return [record('a', eta=.2), record('b', eta=None), record(FLOOR)]
+def records(): return [record('a', eta=.2), record('b', eta=None), record(HELDOUT)]
 
 
 @pytest.fixture(scope='module')
@@ -62,7 +62,7 @@ def test_written_again_the_figures_are_those_that_were_printed(published):
 
 
 def test_every_published_metric_has_a_family(published):
-    shown = {m for ms in FAMILIES.values() for m in ms}
+    shown = {m for ms in METRIC_GROUPS.values() for m in ms}
     assert set(published.metric) | set(BETTER) <= shown
 
 
@@ -74,7 +74,7 @@ def test_the_page_says_what_the_records_say(records, published):
     for r, line in zip(records, rows[at+2:]):
         assert line[0] == r['method']
         assert line[column] == cell(*r['summary']['validity/inside_validity'], 'validity/inside_validity')
-    assert '## Cost' not in page and f'`{FLOOR}`' in page
+    assert '## Cost' not in page and f'`{HELDOUT}`' in page
 
 
 def test_published_figures_stand_behind_ours_and_only_where_there_are_some(published):
@@ -129,7 +129,7 @@ def test_only_what_was_run_alike_is_a_pair(change):
 
 
 def test_the_front_is_whom_nobody_dominates():
-    rs = [at('good', .9, .9, .1), at('bad', .8, .9, .1), at('varied', .99, .8, .3), at('same', .9, .9, .1), at(FLOOR, 1, 1, 0)]
+    rs = [at('good', .9, .9, .1), at('bad', .8, .9, .1), at('varied', .99, .8, .3), at('same', .9, .9, .1), at(HELDOUT, 1, 1, 0)]
     assert front(rs) == ['good', 'varied', 'same']
 
 
@@ -177,20 +177,20 @@ def test_what_is_worse_than_the_reference_has_no_volume():
 
 def test_bad_records_are_named(tmp_path, records):
     for i, r in enumerate(records[::-1]): (tmp_path/f'{i}.json').write_text(json.dumps(r))
-    assert [r['method'] for r in read_records(sorted(tmp_path.glob('*.json')))][-1] == FLOOR
+    assert [r['method'] for r in read_metrics(sorted(tmp_path.glob('*.json')))][-1] == HELDOUT
     (tmp_path/'0.json').write_text('{"method"')
-    with pytest.raises(ValueError, match='0.json.*evaluate that method again'): read_records([tmp_path/'0.json'])
-    with pytest.raises(ValueError, match='nowhere.json'): read_records([tmp_path/'nowhere.json'])
+    with pytest.raises(ValueError, match='0.json.*evaluate that method again'): read_metrics([tmp_path/'0.json'])
+    with pytest.raises(ValueError, match='nowhere.json'): read_metrics([tmp_path/'nowhere.json'])
     with pytest.raises(ValueError, match="no method 'z'"): paired(records, 'z', [])
 
 
 def test_distance_from_the_floor_has_the_sign_of_better(records):
     table = tidy(records)
-    d, w = from_floor(table, BETTER), wide(table, BETTER)
+    d, w = from_heldout(table, BETTER), wide(table, BETTER)
     for k in BETTER:
         for m in 'a', 'b':
-            gain = (w.at[m, k] - w.at[FLOOR, k])*(-1 if BETTER[k] == 'less' else 1)
-            assert d.at[m, k] <= 0 if BETTER[k] == 'floor' else np.sign(d.at[m, k]) == np.sign(gain)
+            gain = (w.at[m, k] - w.at[HELDOUT, k])*(-1 if BETTER[k] == 'less' else 1)
+            assert d.at[m, k] <= 0 if BETTER[k] == 'heldout' else np.sign(d.at[m, k]) == np.sign(gain)
 
 
 @pytest.mark.parametrize('y', [[0., 0., 0.], [1., .99, .98, .2], RNG.random(22)])
@@ -203,7 +203,7 @@ def test_names_never_come_closer_than_the_gap_and_keep_their_order(y):
 def test_pictures_hold_every_method_once(records):
     table = tidy(records)
     names = [t.get_text().strip() for t in pareto(table).texts]
-    assert sorted(names) == sorted(['a', 'b', FLOOR])
+    assert sorted(names) == sorted(['a', 'b', HELDOUT])
     ax = heat_map(table, BETTER)
-    assert [t.get_text() for t in ax.get_yticklabels()] == ['a', 'b', FLOOR]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ['a', 'b', HELDOUT]
     plt.close('all')

@@ -8,10 +8,10 @@ import published
 from transformers import AutoConfig, BertConfig, EsmConfig, ModernBertConfig, RobertaConfig
 from remask.lm import families
 from remask.lm.families import FAMILIES, family_of, load_network
-from remask.lm.hub import Tuning, load_hub, put_stream, save_hub_head, semi_autoregressive, tune
+from remask.lm.hub import Tuning, load_hub, put_dual_stream, save_hub_head, semi_autoregressive, finetune
 from remask.lm.hub_model import Hub, wrap
-from remask.evaluate.answer_metrics import planted
-from remask.lm.blocks import Writing, from_column
+from remask.evaluate.answer_metrics import inject_errors
+from remask.lm.blocks import Writing, after_position
 from remask.core.sampler import Noise, nucleus, sample
 from remask.core.schedules import uniform_grid
 transformers.utils.logging.set_verbosity_error(); transformers.utils.logging.disable_progress_bar()
@@ -326,14 +326,14 @@ def test_heads_and_streams_are_trained_saved_and_found_again(tmp_path, case):
     native(tmp_path, case) if case in NATIVE else saved(tmp_path, case)
     hub = opened(tmp_path)
     rows = hub.targets([(f'{a}+{b}=', f'{a + b}') for a in range(6) for b in range(6)], 4).rows
-    put_stream(hub, [0, 1])
+    put_dual_stream(hub, [0, 1])
     frozen = {k: p.clone() for k, p in hub.net.named_parameters()}
     first = [p.clone() for p in hub.second.parameters()]
-    tune(hub, rows, from_column(rows.x.shape[1] - 4), Tuning(batch=8, accumulate=1, lr_head=1e-2), 3)
+    finetune(hub, rows, after_position(rows.x.shape[1] - 4), Tuning(batch=8, accumulate=1, lr_head=1e-2), 3)
     assert all(p.equal(frozen[k]) for k, p in hub.net.named_parameters())
     assert any(not p.equal(q) for p, q in zip(hub.second.parameters(), first))
-    save_hub_head(tmp_path/'stream.safetensors', hub, steps=3)
-    again = opened(tmp_path, heads=dict(ups=tmp_path/'stream.safetensors'))
+    save_hub_head(tmp_path/'dual_stream.safetensors', hub, steps=3)
+    again = opened(tmp_path, heads=dict(ups=tmp_path/'dual_stream.safetensors'))
     at = torch.tensor([[4, 5]]*2)
     with torch.no_grad(): a, b = (h(rows.x[:2], .5, rows.real[:2], at) for h in (hub, again))
     assert a.logits.equal(b.logits) and a.heads['ups'].equal(b.heads['ups'])
@@ -343,9 +343,9 @@ def test_errors_are_injected_into_a_hub_model(model):
     case, folder, _ = model
     hub = opened(folder)
     rows = hub.targets([(f'{a}+{b}=', f'{a + b}') for a in range(4) for b in range(4)], 4).rows
-    where = from_column(rows.x.shape[1] - 4)(rows.x)
+    where = after_position(rows.x.shape[1] - 4)(rows.x)
     u = torch.rand(*rows.x.shape, 3, generator=torch.Generator().manual_seed(3))
-    with torch.no_grad(): bad = planted(hub.process(rows.real), rows.x, where, 2, u)
+    with torch.no_grad(): bad = inject_errors(hub.process(rows.real), rows.x, where, 2, u)
     assert ((bad != rows.x).sum(1) == 2).all() and bad[~where].equal(rows.x[~where])
     assert hub.space(1).legal[0][bad[bad != rows.x]].all()
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from remask.evaluate import graph_metrics as gm
-from remask.domains.graphs import MASK, NO_EDGE, PAD, Graph, decode, encode, relate, slots
+from remask.domains.graphs import MASK, NO_EDGE, PAD, Graph, decode_graphs, encode_graphs, relate, slots
 from remask.domains.plans import plan_tokens, plans
 
 FORBIDDEN = {0: '1 2 3 4 5 6 7 8 9 10 11', 1: '2 3 4 5 6 7 8 9 10 11', 2: '1 3 5 6 7 8 9 10 11',
@@ -53,7 +53,7 @@ def broken(N, seed, n_max=8):
 def shuffled(x, n_max, seed):
     "The same diagrams with their rooms renumbered"
     rng = np.random.default_rng(seed)
-    return encode([renumbered(g, rng.permutation(len(g.types))) for g in decode(x, n_max)], n_max)
+    return encode_graphs([renumbered(g, rng.permutation(len(g.types))) for g in decode_graphs(x, n_max)], n_max)
 
 
 def renumbered(g, at):
@@ -275,7 +275,7 @@ def test_every_metric_equals_its_definition(case):
 
 
 def test_five_edges_and_twenty_rooms_are_enough():
-    h = gm.histograms(gm.parse(encode([Graph((1, 3), ((0, 1, 2),))]*5 + [Graph((1, 9), ((0, 1, 2),))]*4
+    h = gm.histograms(gm.parse(encode_graphs([Graph((1, 3), ((0, 1, 2),))]*5 + [Graph((1, 9), ((0, 1, 2),))]*4
                                       + [Graph((1,), ())]*11 + [Graph((9,), ())]*15)))
     got = gm.conditional(h, h)
     assert (got['conditional/num_pairs_evaluated'], got['conditional/num_types_evaluated']) == (1, 1)
@@ -300,14 +300,14 @@ def test_canonical_rows_are_equal_exactly_when_the_diagrams_are():
         edges = [(i, j, int(rng.choice([2, 7, 3]))) for i, j in some]
         graphs.append(Graph(tuple(int(t) for t in rng.integers(0, 2, n)*9), tuple(edges)))
     brute = [min(renumbered(g, at) for at in permutations(range(len(g.types)))) for g in graphs]
-    rows = [r.tobytes() for r in gm.canonical(gm.parse(encode(graphs)))]
+    rows = [r.tobytes() for r in gm.canonical(gm.parse(encode_graphs(graphs)))]
     assert 100 < len(set(brute)) < 1000 and same_classes(brute, rows)
 
 
 def test_the_canonical_row_is_the_same_diagram():
     x = physical(200, 1)
-    again = decode(torch.from_numpy(gm.canonical(gm.parse(x))).long())
-    assert all(isomorphic(directed(a), directed(b)) for a, b in zip(decode(x), again))
+    again = decode_graphs(torch.from_numpy(gm.canonical(gm.parse(x))).long())
+    assert all(isomorphic(directed(a), directed(b)) for a, b in zip(decode_graphs(x), again))
 
 
 def directed(g):
@@ -333,7 +333,7 @@ def symmetric(n_max):
 @pytest.mark.parametrize('n_max', [6, 8, 14])
 def test_symmetric_diagrams_keep_their_row_under_renumbering(n_max):
     graphs, rng = symmetric(n_max), np.random.default_rng(1)
-    many = encode([renumbered(g, rng.permutation(n_max)) for g in graphs for _ in range(30)], n_max)
+    many = encode_graphs([renumbered(g, rng.permutation(n_max)) for g in graphs for _ in range(30)], n_max)
     rows = [r.tobytes() for r in gm.canonical(gm.parse(many))]
     assert same_classes(rows, np.repeat(range(len(graphs)), 30).tolist())
 
@@ -351,8 +351,8 @@ def test_renumbering_fools_the_published_definitions_only():
 def test_copies_in_other_slots_are_diverse_and_new_as_published_only():
     g = Graph((0, 1, 2, 3, 7, 9), ((0, 1, 2), (0, 2, 3), (0, 3, 5), (1, 4, 6), (2, 5, 1)))
     rng = np.random.default_rng(0)
-    copies = encode([renumbered(g, at) for at in {tuple(rng.permutation(6).tolist()) for _ in range(80)}])
-    got = gm.evaluate(copies, gm.reference(torch.cat([physical(300, 2), encode([g])])))
+    copies = encode_graphs([renumbered(g, at) for at in {tuple(rng.permutation(6).tolist()) for _ in range(80)}])
+    got = gm.evaluate(copies, gm.reference(torch.cat([physical(300, 2), encode_graphs([g])])))
     assert got['coverage/diversity'] == 1 and got['coverage/novelty'] > .9
     assert got['coverage/diversity_iso'] == 1/len(copies) and got['coverage/novelty_iso'] == 0
 
@@ -360,7 +360,7 @@ def test_copies_in_other_slots_are_diverse_and_new_as_published_only():
 def test_iso_metrics_on_plans_without_copies_agree_with_networkx():
     x, train = physical(60, 1)[:30], physical(60, 1)[20:60]
     x = torch.cat([x, shuffled(x[:10], 8, 5)])
-    A, B = [directed(g) for g in decode(x)], [directed(g) for g in decode(train)]
+    A, B = [directed(g) for g in decode_graphs(x)], [directed(g) for g in decode_graphs(train)]
     got = gm.evaluate(x, gm.reference(train))
     first = [not any(isomorphic(a, b) for b in A[:k]) for k, a in enumerate(A)]
     assert got['coverage/diversity_iso'] == np.mean(first)
@@ -384,14 +384,14 @@ def test_features_are_what_they_say():
     x = physical(100, 1)
     r = gm.parse(x)
     flags = np.stack(list(gm.flags(r).values()), 1)
-    want = [plain_features(g, f) for g, f in zip(decode(x), flags)]
+    want = [plain_features(g, f) for g, f in zip(decode_graphs(x), flags)]
     assert np.abs(gm.features(r) - np.array(want)).max() < 1e-5
 
 
 def test_statements_count_each_pair_of_rooms_once():
     x = physical(100, 1)
     said = gm._statements(gm.parse(x))
-    for g, row in zip(decode(x), said):
+    for g, row in zip(decode_graphs(x), said):
         want = Counter()
         for i, j, r in g.edges:
             ways = sorted([(g.types[i], g.types[j], r), (g.types[j], g.types[i], 9 - r)])
@@ -555,9 +555,9 @@ def test_a_saved_reference_gives_the_same_metrics(tmp_path, n_max):
 
 def test_the_floor_is_that_of_as_many_held_out_plans():
     x, ref = physical(300, 3), gm.reference(physical(500, 2))
-    runs = gm.floor(x, ref, 100, seeds=(0, 1))
-    assert runs == gm.floor(x, ref, 100, seeds=(0, 1)) and runs[0] != runs[1]
-    every = gm.floor(x, ref, 300, seeds=(5,))[0]
+    runs = gm.heldout(x, ref, 100, seeds=(0, 1))
+    assert runs == gm.heldout(x, ref, 100, seeds=(0, 1)) and runs[0] != runs[1]
+    every = gm.heldout(x, ref, 300, seeds=(5,))[0]
     assert every['coverage/diversity'] == gm.evaluate(x, ref)['coverage/diversity']
     mean, std = gm.aggregate(runs)['validity/validity']
     v = [r['validity/validity'] for r in runs]
@@ -576,7 +576,7 @@ def test_ids_may_come_as_bytes_or_arrays():
     (lambda ref, d: gm.evaluate(physical(3, 0, 14), ref), 'another n_max'),
     (lambda ref, d: gm.reference(broken(40, 3)), 'training row'),
     (lambda ref, d: gm.evaluate(physical(20, 0), gm.reference(physical(2, 1))), 'too few training rows'),
-    (lambda ref, d: gm.floor(physical(20, 0), ref, 30), '20 held-out'),
+    (lambda ref, d: gm.heldout(physical(20, 0), ref, 30), '20 held-out'),
     (lambda ref, d: gm.load_reference(d/'missing'), 'save_reference'),
     (lambda ref, d: ((d/'cut').write_bytes(b'1234567'), gm.load_reference(d/'cut')), 'save_reference'),
 ])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from remask.domains import readers
 from remask.domains import graphs as G
 from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph
 
@@ -57,9 +58,9 @@ def boxes(high, n=2):
 @given(some_graphs())
 def test_encode_decode_is_exact_both_ways(case):
     n_max, gs = case
-    x = G.encode(gs, n_max)
-    assert G.decode(x, n_max) == gs
-    assert torch.equal(G.encode(G.decode(x, n_max), n_max), x)
+    x = G.encode_graphs(gs, n_max)
+    assert G.decode_graphs(x, n_max) == gs
+    assert torch.equal(G.encode_graphs(G.decode_graphs(x, n_max), n_max), x)
 
 
 @few
@@ -67,7 +68,7 @@ def test_encode_decode_is_exact_both_ways(case):
 def test_row_is_what_the_layout_says(case):
     n_max, gs = case
     n = torch.tensor([len(g.types) for g in gs])
-    x, space = G.encode(gs, n_max), G.graph_space(n_max)
+    x, space = G.encode_graphs(gs, n_max), G.graph_space(n_max)
     assert torch.equal(x != PAD, G.slots(n, n_max))
     assert space.legal[torch.arange(space.L).expand_as(x)[x != PAD], x[x != PAD]].all()
     for g, row in zip(gs, x.tolist()):
@@ -88,15 +89,15 @@ def test_row_is_what_the_layout_says(case):
     (Graph((0, 1), ((0, 1, 10),)), 'unknown relation 10'),
     (Graph((0, 1), ((0, 1, 3), (0, 1, 4))), 'two edges')])
 def test_encode_refuses(g, why):
-    with pytest.raises(ValueError) as e: G.encode([Graph((0,), ()), g])
+    with pytest.raises(ValueError) as e: G.encode_graphs([Graph((0,), ()), g])
     assert 'graph 1' in str(e.value) and why in str(e.value)
 
 
 @pytest.mark.parametrize('at, token', [(0, MASK), (0, NO_EDGE), (8, MASK), (8, 3), (35, 0)])
 def test_decode_refuses_what_is_not_clean(at, token):
-    x = G.encode([Graph((0,)*8, ())]*3)
+    x = G.encode_graphs([Graph((0,)*8, ())]*3)
     x[1, at] = token
-    with pytest.raises(ValueError, match='row 1'): G.decode(x)
+    with pytest.raises(ValueError, match='row 1'): G.decode_graphs(x)
 
 
 # ---- relations from boxes
@@ -194,10 +195,10 @@ def test_relate_small_integers_do_not_wrap():
 def test_jsonl_round_trip(tmp_path_factory, case):
     n_max, gs = case
     f = tmp_path_factory.mktemp('g')/'a.jsonl'
-    G.write_jsonl(f, gs)
-    assert G.read_jsonl(f, n_max) == gs
+    readers.write_jsonl(f, gs)
+    assert readers.read_jsonl(f, n_max) == gs
     first = f.read_bytes()
-    G.write_jsonl(f, G.read_jsonl(f, n_max))
+    readers.write_jsonl(f, readers.read_jsonl(f, n_max))
     assert f.read_bytes() == first and len(first.splitlines()) == len(gs)
 
 
@@ -215,7 +216,7 @@ def test_jsonl_round_trip(tmp_path_factory, case):
 def test_a_corrupt_line_is_named(tmp_path, line, why):
     f = tmp_path/'bad.jsonl'
     f.write_text('{"types":[1],"edges":[]}\n' + line + '\n{"types":[1],"edges":[]}\n')
-    with pytest.raises(ValueError) as e: G.read_jsonl(f)
+    with pytest.raises(ValueError) as e: readers.read_jsonl(f)
     assert f'{f}, line 2: ' in str(e.value) and why in str(e.value) and 'mend' in str(e.value)
 
 
@@ -224,46 +225,46 @@ def test_a_corrupt_line_is_named(tmp_path, line, why):
 def test_graphs_are_read_from_every_form_of_json(tmp_path_factory, case):
     n_max, gs = case
     f = tmp_path_factory.mktemp('g')/'a.jsonl'
-    G.write_jsonl(f, gs)
+    readers.write_jsonl(f, gs)
     lines = f.read_text().split('\n')[:-1]
     for text in '\ufeff' + '\r\n\r\n'.join(lines), '[' + ',\n'.join(lines) + ']', '\n' + '\n \n'.join(lines):
         if gs:
             f.write_text(text, encoding='utf-8', newline='')
-            assert G.read_jsonl(f, n_max) == gs and G.read_graphs(f, n_max=n_max).graphs == gs
+            assert readers.read_jsonl(f, n_max) == gs and readers.read_graphs(f, n_max=n_max).graphs == gs
             f.with_name('a.jsonl.gz').write_bytes(gzip.compress(text.encode()))
-            assert G.read_graphs(f.with_name('a.jsonl.gz'), n_max=n_max).graphs == gs
+            assert readers.read_graphs(f.with_name('a.jsonl.gz'), n_max=n_max).graphs == gs
 
 
 def test_the_line_of_a_fault_counts_blank_lines(tmp_path):
     (tmp_path/'a.jsonl').write_text('\n{"types":[1],"edges":[]}\n\n{"types":[1,99],"edges":[]}\n')
-    with pytest.raises(ValueError, match='a.jsonl, line 4: unknown room type 99'): G.read_jsonl(tmp_path/'a.jsonl')
+    with pytest.raises(ValueError, match='a.jsonl, line 4: unknown room type 99'): readers.read_jsonl(tmp_path/'a.jsonl')
     (tmp_path/'a.json').write_text('[{"types":[1],"edges":[]},\n{"types":[1,99],"edges":[]}]')
-    with pytest.raises(ValueError, match='a.json, record 2: unknown room type 99'): G.read_jsonl(tmp_path/'a.json')
+    with pytest.raises(ValueError, match='a.json, record 2: unknown room type 99'): readers.read_jsonl(tmp_path/'a.json')
     (tmp_path/'a.jsonl').write_text('{"types":[NaN],"edges":[]}')
-    with pytest.raises(ValueError, match='a.jsonl, line 1: an id is not a whole number'): G.read_jsonl(tmp_path/'a.jsonl')
+    with pytest.raises(ValueError, match='a.jsonl, line 1: an id is not a whole number'): readers.read_jsonl(tmp_path/'a.jsonl')
 
 
 @pytest.mark.parametrize('text', ['', '\n', ' \n\n'])
 def test_an_empty_file_is_an_error(tmp_path, text):
     (tmp_path/'e.jsonl').write_text(text)
-    with pytest.raises(ValueError, match='e.jsonl is empty'): G.read_jsonl(tmp_path/'e.jsonl')
+    with pytest.raises(ValueError, match='e.jsonl is empty'): readers.read_jsonl(tmp_path/'e.jsonl')
 
 
 def test_missing_file_and_folder_are_named(tmp_path):
-    with pytest.raises(OSError, match='no.jsonl could not be read'): G.read_jsonl(tmp_path/'no.jsonl')
-    with pytest.raises(OSError, match='could not be read'): G.read_jsonl(tmp_path)
+    with pytest.raises(OSError, match='no.jsonl could not be read'): readers.read_jsonl(tmp_path/'no.jsonl')
+    with pytest.raises(OSError, match='could not be read'): readers.read_jsonl(tmp_path)
 
 
 @pytest.mark.parametrize('step', ['replace', 'write'])
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
     f = tmp_path/'a.jsonl'
-    G.write_jsonl(f, [Graph((0,), ())])
+    readers.write_jsonl(f, [Graph((0,), ())])
     def full(*args): raise OSError(28, 'No space left on device')
     if step == 'replace': monkeypatch.setattr(os, 'replace', full)
     else: monkeypatch.setattr(G.Path, 'write_bytes', full)
     with pytest.raises(OSError, match='a.jsonl could not be written .No space left'):
-        G.write_jsonl(f, [Graph((1,), ())])
-    assert [p.name for p in tmp_path.iterdir()] == ['a.jsonl'] and G.read_jsonl(f) == [Graph((0,), ())]
+        readers.write_jsonl(f, [Graph((1,), ())])
+    assert [p.name for p in tmp_path.iterdir()] == ['a.jsonl'] and readers.read_jsonl(f) == [Graph((0,), ())]
 
 
 # ---- the split
@@ -271,25 +272,25 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
 @few
 @given(st.integers(0, 3000), st.integers(0, 5))
 def test_split_is_a_partition(n, seed):
-    s = G.split(n, seed)
+    s = G.split_indices(n, seed)
     assert torch.equal(torch.cat(s).sort().values, torch.arange(n))
     assert [len(p) for p in s[:2]] == [int(.8*n), int(.1*n)]
-    assert all(torch.equal(a, b) for a, b in zip(s, G.split(n, seed)))
+    assert all(torch.equal(a, b) for a, b in zip(s, G.split_indices(n, seed)))
 
 
 def test_split_is_the_published_one():
     order = torch.randperm(80_788, generator=torch.Generator('cpu').manual_seed(42))
-    assert torch.equal(G.split(80_788).train, order[:64_630])
-    assert torch.equal(G.split(80_788).test, order[72_708:])
+    assert torch.equal(G.split_indices(80_788).train, order[:64_630])
+    assert torch.equal(G.split_indices(80_788).test, order[72_708:])
 
 
 def test_split_leaves_the_global_generator_alone():
     torch.manual_seed(1); a = torch.rand(3)
-    torch.manual_seed(1); G.split(50)
+    torch.manual_seed(1); G.split_indices(50)
     assert torch.equal(torch.rand(3), a)
 
 
 @pytest.mark.parametrize('fractions', [(.8, .1, .2), (.5, .2, .2), (1.2, -.1, -.1)])
 def test_split_refuses_shares_that_are_no_shares(fractions):
-    with pytest.raises(ValueError, match='shares >= 0 that sum to 1'): G.split(10, fractions=fractions)
-    assert len(G.split(10, fractions=(.8, .1, .1 + 9e-7)).train) == 8
+    with pytest.raises(ValueError, match='shares >= 0 that sum to 1'): G.split_indices(10, fractions=fractions)
+    assert len(G.split_indices(10, fractions=(.8, .1, .1 + 9e-7)).train) == 8

@@ -436,8 +436,8 @@ def test_sizes_that_cannot_be(folder, args, why):
 
 
 def test_model_args_reach_the_model(folder, caplog):
-    lm = HarnessLM.create_from_arg_obj(dict(pretrained=folder, answer=8, block=4, policy='dynamic', source='random', temperature=1, guidance=.5, max_length=32,
-        gen_length=12, greedy=True, seed=7, gate_ends=True, dtype='float64'), dict(batch_size=3, device='cuda:7', max_batch_size=None))
+    lm = HarnessLM.create_from_arg_obj(dict(pretrained=folder, answer=8, block=4, policy='remask', source='random', temperature=1, guidance=.5, max_length=32,
+        gen_length=12, greedy=True, seed=7, suppress_ends=True, dtype='float64'), dict(batch_size=3, device='cuda:7', max_batch_size=None))
     assert (lm.max_length, lm.gen_length, lm.greedy, lm.seed, lm.batch, lm.how.block, lm.how.steps, lm.how.guidance) == (32, 12, True, 7, 3, 4, 4, .5)
     assert lm.hub.net.dtype == torch.float64 and lm.device.type == 'cpu'
     if not torch.cuda.is_available(): assert 'device cuda:7 is not there' in caplog.text

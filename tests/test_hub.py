@@ -7,10 +7,10 @@ pytest.importorskip('peft')
 from transformers import AutoConfig, AutoTokenizer
 from remask.core.files import open_tensors
 from remask.lm.hub import (
-    SOURCES, IdRows, Tuning, _learners, arm, gradients, load_hub, lora, put_stream, save_hub_head,
-    semi_autoregressive, tune, wide_noise)
+    SOURCES, IdRows, Tuning, _learners, lm_policy, gradients, load_hub, lora, put_dual_stream, save_hub_head,
+    semi_autoregressive, finetune, wide_noise)
 from remask.lm.hub_model import save_small
-from remask.lm.blocks import Writing, behind, drawn, write
+from remask.lm.blocks import Writing, after_token, drawn, write
 from remask.policies.ranked import compete
 from remask.core.train import keyed_generator
 from remask.policies.ups import ScoreHead, by_head
@@ -34,7 +34,7 @@ def part(rows, n): return IdRows(rows.x[:n], rows.real[:n])
 def sums(hub):
     told = [f'{a}+{b}={a + b}' + '<eos>'*(a + b < 10) for a in range(10) for b in range(10)]
     x = torch.tensor(hub.tokenizer(told)['input_ids'])
-    return IdRows(x, torch.ones_like(x).bool()), behind(hub.tokenizer.convert_tokens_to_ids('='))
+    return IdRows(x, torch.ones_like(x).bool()), after_token(hub.tokenizer.convert_tokens_to_ids('='))
 
 
 # ---- asking
@@ -48,7 +48,7 @@ def test_columns_are_the_models_own_logits(hub):
     whole = hub.net(input_ids=x)
     assert seen == [(3, 2, 40)]                                            # nothing is computed at other columns
     want = whole.logits.gather(1, at[..., None].expand(-1, -1, 40))
-    assert got.logits.allclose(want, atol=1e-5) and got.hidden.shape == (3, 2, 32)
+    assert got.logits.allclose(want, atol=1e-5) and got.hidden_states.shape == (3, 2, 32)
 
 
 def test_a_prompt_gives_what_it_gives_alone(hub):
@@ -64,7 +64,7 @@ def test_hidden_states_by_output_where_no_hook_can_be(hub):
     by_hook = hub(x, 0., x != 0, at)
     hub.facts = hub.facts._replace(picks=False)
     by_output = hub(x, 0., x != 0, at)
-    assert by_output.logits.allclose(by_hook.logits, atol=1e-5) and by_output.hidden.shape == by_hook.hidden.shape
+    assert by_output.logits.allclose(by_hook.logits, atol=1e-5) and by_output.hidden_states.shape == by_hook.hidden_states.shape
     own = hub.net.forward
     hub.net.forward = lambda x, **k: transformers.modeling_outputs.MaskedLMOutput(logits=own(x).logits)
     with pytest.raises(ValueError, match='neither by its output layer nor by its output'): hub(x, 0., x != 0, at)
@@ -75,7 +75,7 @@ def test_hidden_states_by_output_where_no_hook_can_be(hub):
 def test_every_source_writes_legal_tokens(hub, source, T):
     hub.heads['ups'] = ScoreHead(32)
     (x, real), kept = hub.rows(['1+2=', '30*4='], 8), []
-    policy = arm('dynamic', source, hub.heads, hub.ids.ends)
+    policy = lm_policy('remask', source, hub.heads, hub.ids.ends)
     out = write(hub, hub.space(x.shape[1]), x, Writing(policy, drawn(T), 4, 4), real=real, callback=lambda st, x, k: kept.append((x == 1).sum(1)))
     assert out[x != 1].equal(x[x != 1]) and not torch.isin(out[x == 1], torch.tensor(hub.ids.never)).any()
     assert [k.tolist() for k in kept] == [[7 - i]*2 for i in range(8)]
@@ -164,7 +164,7 @@ def test_the_head_learns_and_the_network_does_not_move(hub):
     rows, answer = sums(hub)
     hub.heads['ups'], seen = ScoreHead(32), []
     before = {k: p.clone() for k, p in hub.net.named_parameters()}
-    tune(hub, rows, answer, Tuning(batch=10, accumulate=2, lr_head=3e-2), 20, log=lambda k, m: seen.append(m['ups']))
+    finetune(hub, rows, answer, Tuning(batch=10, accumulate=2, lr_head=3e-2), 20, log=lambda k, m: seen.append(m['ups']))
     assert sum(seen[-5:]) < .8*sum(seen[:5]) and all(p.equal(before[k]) for k, p in hub.net.named_parameters())
 
 
@@ -187,14 +187,14 @@ def test_who_learns(hub, mode, moves):
     state = lambda: (torch.cat([p.flatten() for p in hub.heads.parameters()]).clone(),
                      torch.cat([p.flatten() for n, p in hub.net.named_parameters() if 'lora' in n]).clone())
     before = state()
-    tune(hub, rows, answer, Tuning(mode, batch=4, accumulate=2, turns=1, lr=1e-2, lr_head=1e-2), 2)
+    finetune(hub, rows, answer, Tuning(mode, batch=4, accumulate=2, turns=1, lr=1e-2, lr_head=1e-2), 2)
     after = state()
     assert {k for k, a, b in zip(('ups', 'tps'), before, after) if not a.equal(b)} == moves
 
 
 def test_an_adapter_comes_back_and_can_learn_on(hub, folder, tmp_path):
     rows, answer = sums(hub)
-    tune(lora(hub, 2, dropout=0.), rows, answer, Tuning('tps', batch=8, accumulate=1, lr=1e-2), 3)
+    finetune(lora(hub, 2, dropout=0.), rows, answer, Tuning('tps', batch=8, accumulate=1, lr=1e-2), 3)
     hub.net.save_pretrained(tmp_path/'adapter')
     back = load_hub(folder/'a', adapter=tmp_path/'adapter')
     x, at = rows.x[:2], torch.tensor([[4], [5]])
@@ -207,12 +207,12 @@ def test_a_stream_on_a_hub_model(hub):
     rows, answer = sums(hub)
     x, at = rows.x[:4], torch.tensor([[4, 5]]*4)
     with torch.no_grad(): plain = hub(x, 0., x != 0, at).logits
-    put_stream(hub, [0, 1])
+    put_dual_stream(hub, [0, 1])
     with torch.no_grad(): got = hub(x, 0., x != 0, at)
     assert got.logits.equal(plain) and got.heads['ups'].shape == (4, 2)
     frozen = {k: p.clone() for k, p in hub.net.named_parameters()}
     seen = []
-    tune(hub, rows, answer, Tuning(batch=10, accumulate=1, lr_head=1e-3), 6, log=lambda k, m: seen.append(m['ups']))
+    finetune(hub, rows, answer, Tuning(batch=10, accumulate=1, lr_head=1e-3), 6, log=lambda k, m: seen.append(m['ups']))
     assert all(p.equal(frozen[k]) for k, p in hub.net.named_parameters()) and all(map(math.isfinite, seen))
 
 
@@ -238,14 +238,14 @@ def test_what_is_wrong_is_said_before_the_weights_are_read(folder, tmp_path):
     with pytest.raises(ValueError, match='names a mask token'): load_hub(tmp_path)
     with pytest.raises(ValueError, match='ups.safetensors: no such file'): load_hub(folder/'a', dict(ups=tmp_path/'ups.safetensors'))
     with pytest.raises(ValueError, match='could not be loaded'): load_hub(tmp_path, mask=1)
-    with pytest.raises(ValueError, match="source 'ups': there is no such head"): arm(source='ups')
-    with pytest.raises(ValueError, match='choose commit or dynamic'): arm('both')
+    with pytest.raises(ValueError, match="source 'ups': there is no such head"): lm_policy(source='ups')
+    with pytest.raises(ValueError, match='choose no_remask or remask'): lm_policy('both')
 
 
 def test_training_that_cannot_be(hub):
     rows, answer = sums(hub)
-    with pytest.raises(ValueError, match='put a head on'): tune(hub, rows, answer, Tuning(), 1)
+    with pytest.raises(ValueError, match='put a head on'): finetune(hub, rows, answer, Tuning(), 1)
     hub.heads['ups'] = ScoreHead(32)
-    with pytest.raises(ValueError, match='call `lora` first'): tune(hub, rows, answer, Tuning('joint'), 1)
-    with pytest.raises(ValueError, match="mode='all' is unknown"): tune(hub, rows, answer, Tuning('all'), 1)
-    with pytest.raises(ValueError, match="fewer than a step's 256"): tune(hub, rows, answer, Tuning(batch=128, accumulate=2), 1)
+    with pytest.raises(ValueError, match='call `lora` first'): finetune(hub, rows, answer, Tuning('joint'), 1)
+    with pytest.raises(ValueError, match="mode='all' is unknown"): finetune(hub, rows, answer, Tuning('all'), 1)
+    with pytest.raises(ValueError, match="fewer than a step's 256"): finetune(hub, rows, answer, Tuning(batch=128, accumulate=2), 1)

@@ -7,7 +7,7 @@ from remask.domains.graphs import graph_space, slots
 from remask.core.schedules import SCHEDULES, linear, uniform_grid
 from remask.core.denoiser import Denoised
 from remask.core.sampler import Noise, Process, ancestral, as_is, sample
-from remask.methods.registry import METHODS, RECORDS
+from remask.methods.registry import METHODS, METHOD_INFO
 from remask.core.exact import sudoku
 
 # Methods with the published semantics, and no others, may break law 2 (visible share) and law 3 (reveal and remask in one step).
@@ -15,17 +15,17 @@ CONFIDENCE = 'llada_topp09_remdm_confidence_tsw10'
 EXEMPT = {'llada_argmax_no_remask', 'llada_topp09_no_remask',
           *(f'{u}_topp09_remdm_cap_eta{e}' for u in ('llada', 'random') for e in ('02', '04', '06', '08', '10')),
           *(f'{u}_topp09_remdm_confidence_tsw{t}' for u in ('llada', 'random') for t in ('03', '05', '07', '10')),
-          'llada_topp08_no_remask', 'llada_topp095_no_remask', 'llada_topp09_no_remask_grid_visible',
+          'llada_topp08_no_remask', 'llada_topp095_no_remask', 'llada_topp09_no_remask_grid_unmasked',
           'llada_topp08_remdm_confidence_tsw10', 'llada_topp095_remdm_confidence_tsw10',
-          *(f'{CONFIDENCE}_{remedy}' for remedy in ('grid_visible', 'sigma_linear', 'psi', 'decay20', 'protect')),
+          *(f'{CONFIDENCE}_{remedy}' for remedy in ('grid_unmasked', 'sigma_linear', 'psi', 'decay20', 'protect')),
           'llada_topp09_threshold',
           # of the field: published as they are, or ahead of the schedule by design
-          'remdm_conf', 'reference_rate', 'reference_confidence', 'threshold', 'entropy_bound', 'rising_bar', 'reference_order',
-          'tolerator', 'wino', 'settled'}
+          'remdm_conf', 'davis_rate', 'davis_confidence', 'threshold', 'entropy_bound', 'falling_threshold', 'davis_order',
+          'tolerator', 'wino', 'threshold_remask'}
 
 
 def test_only_published_methods_are_exempt():
-    assert {k for k, m in METHODS.items() if m.law == 'published'} == EXEMPT
+    assert {k for k, m in METHODS.items() if m.preserves == 'published'} == EXEMPT
 
 
 def text_space():
@@ -80,7 +80,7 @@ def case(request):
 @pytest.mark.parametrize('name', METHODS)
 def test_laws(name, case):
     m, (proc, _, real) = METHODS[name], case
-    keeps_the_laws(m, *case, m.times(23 if RECORDS[m.family].extra != 'L' else 5, proc.alpha, real[:1] | True))
+    keeps_the_laws(m, *case, m.times(23 if METHOD_INFO[m.family].extra != 'L' else 5, proc.alpha, real[:1] | True))
 
 
 def keeps_the_laws(m, proc, x, real, ts):
@@ -92,21 +92,21 @@ def keeps_the_laws(m, proc, x, real, ts):
         sigma = torch.as_tensor(m.policy.remask(replace(st, score=m.policy.score(st))))*(st.s > 0)
         assert (st.sigma_max.expand_as(st.p)[~real] == 0).all() or st.alpha_t.shape[1] == 1 # PAD is never hidden
         if st.s == 0: assert (new != proc.space.mask)[st.decoded].all()                     # 3: nothing is remasked at the end
-        if m.law == 'rate':                                                                 # 2
-            reveal = m.policy.reveal(replace(st, sigma=sigma))
-            law = (1 - sigma)*st.alpha_t + reveal*(1 - st.alpha_t) - st.alpha_s
+        if m.preserves == 'rate':                                                                 # 2
+            unmask = m.policy.unmask(replace(st, sigma=sigma))
+            law = (1 - sigma)*st.alpha_t + unmask*(1 - st.alpha_t) - st.alpha_s
             assert law.abs().masked_fill(~st.ours, 0).max() < 1e-12
             if st.alpha_t.shape[1] == 1:                                                    # one sigma for the whole row
                 low, high = sigma.masked_fill(~st.ours, 1).amin(1), sigma.masked_fill(~st.ours, 0).amax(1)
                 assert ((high - low) < 1e-12)[st.ours.any(1)].all()
-        if m.law == 'ranked':
-            assert ((new != proc.space.mask) & st.ours).sum(1, keepdim=True).equal(st.n_visible.long())
-        if m.law == 'balanced':                                                             # 2: on average (unless, by luck,
+        if m.preserves == 'ranked':
+            assert ((new != proc.space.mask) & st.ours).sum(1, keepdim=True).equal(st.n_unmasked.long())
+        if m.preserves == 'balanced':                                                             # 2: on average (unless, by luck,
             hold = (1 - sigma)*st.decoded                                                   # more is visible already)
-            reveal = m.policy.reveal(replace(st, sigma=sigma))*st.masked
+            unmask = m.policy.unmask(replace(st, sigma=sigma))*st.masked
             due = (st.alpha_s*st.ours).sum(1, keepdim=True).maximum(hold.sum(1, keepdim=True))
-            assert ((hold + reveal).sum(1, keepdim=True) - due).abs().max() < 1e-12
-        if m.policy.edit is as_is and (m.law != 'published' or m.choices.protect):                                       # 3: hidden stay themselves
+            assert ((hold + unmask).sum(1, keepdim=True) - due).abs().max() < 1e-12
+        if m.policy.edit is as_is and (m.preserves != 'published' or m.choices.protect):                                       # 3: hidden stay themselves
             assert (new == st.x)[st.decoded & (new != proc.space.mask)].all()
 
 
@@ -135,7 +135,7 @@ def test_laws_whatever_the_shape(name, trial): keeps_the_laws(METHODS[name], *tr
 def test_batch_invariance(name, case):                                                      # 4
     proc, x, real = case
     m = METHODS[name]
-    ts = m.times(11 if RECORDS[m.family].extra != 'L' else 3, proc.alpha, real[:1] | True)
+    ts = m.times(11 if METHOD_INFO[m.family].extra != 'L' else 3, proc.alpha, real[:1] | True)
     run = lambda ids: sample(proc, x[ids], ts, m.policy, m.draw, Noise(3, ids), check=False)
     whole, order = run(torch.arange(8)), torch.tensor([6, 1, 3, 0])
     assert run(order).equal(whole[order]) and run(torch.tensor([5])).equal(whole[5:6])

@@ -9,7 +9,7 @@ import published
 from remask.core.denoiser import Denoised
 from remask.lm.harness import request_key
 from remask.lm.hub_model import Hub, save_small
-from remask.lm.hub import arm, load_hub, save_hub_head, semi_autoregressive
+from remask.lm.hub import lm_policy, load_hub, save_hub_head, semi_autoregressive
 from remask.lm.blocks import drawn, write
 from remask.lm.opencompass import CompassArgs, MaskedModel, messages, read_compass_args
 from remask.core.sampler import Noise
@@ -43,10 +43,10 @@ def test_answers_are_the_hubs_own(folder, source, gated):
     ups = folder/'ups.safetensors' if source == 'ups' else None
     model = made(folder, confidence_source=source, ups_head=ups, diff_confidence_eos_eot_inf=gated)
     hub = load_hub(folder/'small', dict(ups=ups) if ups else ())
-    policy = arm('dynamic' if source else 'commit', source or 'tps_prob', hub.heads, hub.ids.ends if gated else ())
+    policy = lm_policy('remask' if source else 'no_remask', source or 'tps_prob', hub.heads, hub.ids.ends if gated else ())
     want = hub.answers([t + '=' for t in TEXTS], 8, semi_autoregressive(8, 4, 8, policy=policy))     # its template adds '='
     assert model.generate([human(t) for t in TEXTS], 8) == want == model.generate(TEXTS, max_out_len=8)
-    assert made(folder, confidence_source=source, ups_head=ups, diff_confidence_eos_eot_inf=gated, batch_size_=1).generate(TEXTS, 8) == want
+    assert made(folder, confidence_source=source, ups_head=ups, diff_confidence_eos_eot_inf=judged, batch_size_=1).generate(TEXTS, 8) == want
 
 
 def test_the_sources_do_different_things(folder):
@@ -62,7 +62,7 @@ def test_random_scores_and_draws_are_keyed_by_the_prompt(folder):
     asked = dict(max_gen_toks=8, until=[])
     noise = Noise(0, torch.tensor([request_key(1234, ids, asked, 0)]))
     x = torch.tensor([ids + [hub.ids.mask]*8])
-    how = semi_autoregressive(8, 4, 8, policy=arm('dynamic', 'random'), draw=drawn(.8))
+    how = semi_autoregressive(8, 4, 8, policy=lm_policy('remask', 'random'), draw=drawn(.8))
     want = hub.read(write(hub, hub.space(10), x, how, noise, check=False), 2)
     assert model.generate(['7'], 8) == want == model.generate(['7', *TEXTS], 8)[:1]
     assert made(folder, confidence_source='random', temperature=.8, seed=1).generate(TEXTS, 8) != model.generate(TEXTS, 8)

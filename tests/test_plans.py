@@ -3,7 +3,7 @@ import ast, hashlib, inspect
 import networkx as nx, numpy as np, pytest, torch
 from scipy import ndimage
 from remask.domains import plans as module
-from remask.domains.graphs import NO_EDGE, PAD, decode, encode, graph_space
+from remask.domains.graphs import NO_EDGE, PAD, decode_graphs, encode_graphs, graph_space
 from remask.domains.plans import FORBIDDEN, Plans, archetypes, dice, plan_tokens, plans, statistics
 
 
@@ -76,7 +76,7 @@ def test_the_table_notices_what_is_wrong(tokens, name, change):
 
 def test_statistics_agree_with_counting_graph_by_graph(some):
     x = plan_tokens(*some)
-    table, graphs = statistics(x).achieved, decode(x)
+    table, graphs = statistics(x).achieved, decode_graphs(x)
     n = np.array([len(g.types) for g in graphs]); edges = np.array([len(g.edges) for g in graphs])
     assert table['mean edges'] == pytest.approx(edges.mean())
     for k in range(5, 9): assert table[f'density, {k} rooms'] == pytest.approx(np.mean(edges[n == k]*2/(k*(k-1))))
@@ -89,7 +89,7 @@ def test_statistics_agree_with_counting_graph_by_graph(some):
 
 def test_every_graph_is_connected_ordered_and_has_one_living_room(some):
     x = plan_tokens(*some)
-    for g in decode(x):
+    for g in decode_graphs(x):
         assert g.types.count(0) == 1
         whole = nx.Graph([(i, j) for i, j, _ in g.edges]); whole.add_nodes_from(range(len(g.types)))
         assert nx.is_connected(whole)
@@ -100,7 +100,7 @@ def test_every_graph_is_connected_ordered_and_has_one_living_room(some):
 
 def test_tokens_are_legal_rows(some):
     x = plan_tokens(*some)
-    assert torch.equal(encode(decode(x)), x)
+    assert torch.equal(encode_graphs(decode_graphs(x)), x)
     real = x != PAD
     assert graph_space(8).legal[torch.arange(36).expand_as(x)[real], x[real]].all()
 

@@ -140,13 +140,13 @@ def test_every_set_of_choices_has_a_name_of_its_own():
 
 @pytest.mark.parametrize('bad,words', [
     (dict(unmask='lada'), 'llada'), (dict(sigma_off='linear'), "choice='sigma_off' is unknown; did you mean sigma_of"),
-    (dict(remask='cap', eta=-1.), 'eta=-1'), (dict(remask='cap', grid='visable'), 'visible'), (dict(decay=1.), 'nothing is remasked by sigma'), (dict(remask='self'), "form='law' only"),
-    (dict(remask='self', form='law', chance='share'), 'randomness_strength'), (dict(remask='threshold', unmask='random'), 'confidence'),
-    (dict(remask='self', form='law', strength=2.), 'randomness_strength=2.0'),
+    (dict(remask='cap', eta=-1.), 'eta=-1'), (dict(remask='cap', grid='visable'), 'visible'), (dict(decay=1.), 'nothing is remasked by sigma'), (dict(remask='self'), "form='consistent' only"),
+    (dict(remask='self', form='consistent', chance='share'), 'randomness_strength'), (dict(remask='threshold', unmask='random'), 'confidence'),
+    (dict(remask='self', form='consistent', strength=2.), 'randomness_strength=2.0'),
     (dict(remask='cap', decay=-1.), 'decay=-1'), (dict(remask='cap', decay=float('nan')), 'decay=nan'),
-    (dict(remask='cap', t_switch=1.5), 't_switch=1.5'), (dict(remask='cap', t_switch=1.5, form='law'), 't_switch=1.5'),
-    (dict(remask='cap', form='law', protect=True), 'protect=True'), (dict(remask='confidence', protect='no'), "protect='no'"),
-    (dict(remask='confidence', form='law', trust='psi'), "trust='psi'"), (dict(form='balanced'), "unmask='random'"),
+    (dict(remask='cap', t_switch=1.5), 't_switch=1.5'), (dict(remask='cap', t_switch=1.5, form='consistent'), 't_switch=1.5'),
+    (dict(remask='cap', form='consistent', protect=True), 'protect=True'), (dict(remask='confidence', protect='no'), "protect='no'"),
+    (dict(remask='confidence', form='consistent', trust='psi'), "trust='psi'"), (dict(form='balanced'), "unmask='random'"),
     (dict(temperature=.5), 'top_p takes its place'), (dict(top_p=None, temperature=-1.), 'temperature=-1'),
     (dict(remask='cap', sigma_of='cosine'), "sigma_of='cosine'"), (dict(eta=.5), 'eta=0.5')])
 def test_a_choice_that_cannot_be_is_named_in_one_sentence(bad, words):

@@ -4,9 +4,9 @@ from dataclasses import replace
 from remask.core.tokens import TokenSpace, hide, real
 from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised
-from remask.core.fast import Tally, answer_where, counted, unfinished
+from remask.core.fast import NFECounter, only_where, count_nfe, unfinished
 from remask.policies.ranked import (
-    above, adaptive, blended, by_group, compete, consensus, partly_random, ratio_grid, second_look,
+    falling_threshold, adaptive, blended, by_group, compete, consensus, partly_random, ratio_grid, extra_pass,
     shielded)
 from remask.core.sampler import CHOOSE, DRAW, Noise, Process, categorical, confidence, sample
 
@@ -70,7 +70,7 @@ def published_loop(row, noise, strength, literal, exact):
 @pytest.mark.parametrize('literal', [False, True], ids=['free', 'literal'])
 @pytest.mark.parametrize('strength', [0., .3, 1.])
 def test_self_masking_decides_as_the_published_loop(strength, literal, exact):
-    score = second_look(PROC) if literal else confidence
+    score = extra_pass(proc=PROC) if literal else confidence
     score = (partly_random if exact else blended)(score, strength)
     x, states = start(), []
     ours = sample(PROC, x, uniform_grid(N), compete(score), categorical(1.), callback=lambda st, new, keep: states.append(new))
@@ -100,25 +100,25 @@ def test_the_share_at_random_is_exact():
 
 
 def test_threshold_rows_stop_by_themselves():
-    tally, asked, sure = Tally(), [], PROC._replace(denoise=lambda x, t, ok: Denoised(6*look(x).logits))
-    proc = sure._replace(denoise=answer_where(sure.denoise, unfinished(SPACE), tally))
+    counter, asked, sure = NFECounter(), [], PROC._replace(denoise=lambda x, t, ok: Denoised(6*look(x).logits))
+    proc = sure._replace(denoise=only_where(sure.denoise, unfinished(SPACE), counter))
     x = start()
-    out = sample(proc, x, uniform_grid(N), above(), categorical(1.), callback=lambda st, new, keep: asked.append(new))
-    plain = sample(sure, x, uniform_grid(N), above(), categorical(1.))
+    out = sample(proc, x, uniform_grid(N), falling_threshold(), categorical(1.), callback=lambda st, new, keep: asked.append(new))
+    plain = sample(sure, x, uniform_grid(N), falling_threshold(), categorical(1.))
     assert out.equal(plain) and not (out == 7).any()            # a finished row's answer is never read
     done = torch.stack([(a == 7).any(1) for a in [x, *asked[:-1]]]).sum(0)
-    assert tally.rows.equal(done) and (done < N).any()
+    assert counter.rows.equal(done) and (done < N).any()
 
 
 def test_scores_see_the_draft_and_count_their_looks():
-    tally, seen = Tally(), []
-    proc = PROC._replace(denoise=counted(look, tally))
-    policy = compete(consensus(second_look(proc), shielded(confidence, lambda x: x == 2, 1.)))
+    counter, seen = NFECounter(), []
+    proc = PROC._replace(denoise=count_nfe(look, counter))
+    policy = compete(consensus(extra_pass(proc=proc), shielded(confidence, lambda x: x == 2, 1.)))
     out = sample(PROC, start(), uniform_grid(N), policy, categorical(1.), callback=lambda st, new, keep: seen.append(st))
-    assert (tally.rows == N).all() and not (out == 7).any()
+    assert (counter.rows == N).all() and not (out == 7).any()
     st = seen[3]
     want = torch.tensor([[probabilities(r.tolist())[i][r[i]] if r[i] < 7 else 0. for i in range(L)] for r in st.draft])
-    got = second_look(PROC)(st)
+    got = extra_pass(proc=PROC)(st)
     assert torch.where(real(SPACE, st.draft), got - want, 0).abs().max() < 1e-6
     assert (policy.score(st) - (got + st.p + (st.draft == 2))/2).abs().max() < 1e-12
 

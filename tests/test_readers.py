@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from remask.domains import readers
 from remask.domains import graphs as G
 from remask.domains.graphs import Graph
 from remask.domains.readers import Room
@@ -40,7 +41,7 @@ def mat(f, *records, dtype=np.uint8, **more):
 def test_every_quirk(tmp_path, types, edges, want, count, dtype):
     plain, this = ([0, 1], [[0, 1, 6]]), (types, edges)
     for where, records in enumerate([[this, plain], [plain, this, plain], [this]]):
-        got = G.read_graph2plan(mat(tmp_path/f'{where}.mat', *records, dtype=dtype))
+        got = readers.read_graph2plan(mat(tmp_path/f'{where}.mat', *records, dtype=dtype))
         graphs = [want if r is this else Graph((0, 1), ((0, 1, 6),)) for r in records]
         assert got.graphs == [g for g in graphs if g]
         assert {k: n for k, n in got.report.items() if n} == {'records read': len(records), **count}
@@ -48,7 +49,7 @@ def test_every_quirk(tmp_path, types, edges, want, count, dtype):
 
 def test_more_rooms_fit_when_asked(tmp_path):
     f = mat(tmp_path/'a.mat', ([3]*9, [[0, 8, 1]]))
-    assert G.read_graph2plan(f, n_max=9).graphs == [Graph((3,)*9, ((0, 8, 1),))]
+    assert readers.read_graph2plan(f, n_max=9).graphs == [Graph((3,)*9, ((0, 8, 1),))]
 
 
 @pytest.mark.parametrize('types, edges, why', [
@@ -58,7 +59,7 @@ def test_more_rooms_fit_when_asked(tmp_path):
     ([7, 1], [[0, 1, np.nan]], 'rEdge is not whole numbers')])
 def test_a_bad_record_is_named(tmp_path, types, edges, why):
     f = mat(tmp_path/'bad.mat', ([0, 1], [[0, 1, 6]]), (types, edges), dtype=float)
-    with pytest.raises(ValueError) as e: G.read_graph2plan(f)
+    with pytest.raises(ValueError) as e: readers.read_graph2plan(f)
     assert f'{f}, record 2: ' in str(e.value) and why in str(e.value) and 'Data.zip' in str(e.value)
 
 
@@ -68,39 +69,39 @@ def test_a_truncated_mat_is_never_half_read(tmp_path):
     for cut in [1, 60, 127, 128, 131, 140, len(whole)//2, len(whole) - 200, len(whole) - 9, len(whole) - 1]:
         f = tmp_path/'cut.mat'
         f.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match='cut.mat'): G.read_graph2plan(f)
+        with pytest.raises(ValueError, match='cut.mat'): readers.read_graph2plan(f)
 
 
 @pytest.mark.parametrize('data', [
     b'<html>not found</html>', b'\x89HDF\r\n\x1a\n' + bytes(600), b'PK\x03\x04' + bytes(600)])
 def test_another_file_under_that_name(tmp_path, data):
     (tmp_path/'data.mat').write_bytes(data)
-    with pytest.raises(ValueError, match='data.mat is no whole'): G.read_graph2plan(tmp_path/'data.mat')
+    with pytest.raises(ValueError, match='data.mat is no whole'): readers.read_graph2plan(tmp_path/'data.mat')
 
 
 def test_missing_empty_and_foreign_mat(tmp_path):
-    with pytest.raises(OSError, match='no.mat could not be read'): G.read_graph2plan(tmp_path/'no.mat')
+    with pytest.raises(OSError, match='no.mat could not be read'): readers.read_graph2plan(tmp_path/'no.mat')
     (tmp_path/'e.mat').write_bytes(b'')
-    with pytest.raises(ValueError, match='e.mat is empty'): G.read_graph2plan(tmp_path/'e.mat')
+    with pytest.raises(ValueError, match='e.mat is empty'): readers.read_graph2plan(tmp_path/'e.mat')
     savemat(tmp_path/'f.mat', {'other': 1})
-    with pytest.raises(ValueError, match="no variable 'data'"): G.read_graph2plan(tmp_path/'f.mat')
+    with pytest.raises(ValueError, match="no variable 'data'"): readers.read_graph2plan(tmp_path/'f.mat')
     savemat(tmp_path/'g.mat', {'data': np.arange(3)})
-    with pytest.raises(ValueError, match="g.mat, record 1: .*rType"): G.read_graph2plan(tmp_path/'g.mat')
+    with pytest.raises(ValueError, match="g.mat, record 1: .*rType"): readers.read_graph2plan(tmp_path/'g.mat')
 
 
 def test_records_of_json_are_read_like_those_of_the_mat(tmp_path):
     f, records = tmp_path/'a.json', [([7, 1, 0], [[0, 1, 3], [2, 1, 9]]), ([0], []), ([5, 6], [0, 1, 4])]
     for text in json.dumps([dict(rType=t, rEdge=e, name='1') for t, e in records], indent=1), None:
         f.write_text(text or '\n'.join(json.dumps(dict(rType=t, rEdge=e)) for t, e in records))
-        assert G.read_graphs(f) == G.read_graph2plan(f) == G.read_graph2plan(mat(tmp_path/'a.mat', *records))
+        assert readers.read_graphs(f) == readers.read_graph2plan(f) == readers.read_graph2plan(mat(tmp_path/'a.mat', *records))
     f.write_text('{"rType": [1], "rEdge": []}\n{"rType": [1]}')
-    with pytest.raises(ValueError, match='a.json, line 2: .*rEdge'): G.read_graphs(f)
+    with pytest.raises(ValueError, match='a.json, line 2: .*rEdge'): readers.read_graphs(f)
 
 
 def test_three_published_records_follow_the_rule_of_their_boxes():
     f = pathlib.Path(__file__).parents[2]/'shared'/'data'/'graph2plan-3.json'
     if not f.is_file(): pytest.skip('not here')
-    records, got = json.loads(f.read_text()), G.read_graphs(f).graphs
+    records, got = json.loads(f.read_text()), readers.read_graphs(f).graphs
     assert [len(g.types) for g in got] == [8, 8, 6]
     for r, g in zip(records, got):
         ids = G.relate(r['box_x0y0x1y1'])
@@ -118,18 +119,18 @@ def test_lines_believe_the_recorded_neighbours(tmp_path):
     f = tmp_path/'rows.jsonl'
     many = [ROW[0]._replace(id=str(k)) for k in range(15)]
     f.write_text(line() + line(adjacent=[]) + line(ROW[3:], []) + line(many, []))
-    got = G.read_resplan(f)
+    got = readers.read_resplan(f)
     # y points up in the file: the bedrooms at larger y lie above the living room
     assert got.graphs == [Graph((0, 7, 1), ((0, 1, 6), (0, 2, 1))), Graph((0, 7, 1), ())]
     assert got.report == {'records read': 4, 'rooms left out (stairs, gardens, pools, parking)': 3,
                           'skipped: no rooms': 1, 'skipped: more than 14 rooms': 1}
-    assert len(G.read_resplan(f, 15).graphs) == 3
+    assert len(readers.read_resplan(f, 15).graphs) == 3
 
 
 def test_the_unit_of_a_plan_does_not_matter():
     for s in (.37, 1., 64., 1000.):
         rooms = [r._replace(box=tuple(s*(v + 3) for v in r.box), area=s*s*r.area) for r in ROW]
-        assert G.resplan_graph(rooms) == G.resplan_graph(ROW)
+        assert readers.resplan_graph(rooms) == readers.resplan_graph(ROW)
 
 
 @pytest.mark.parametrize('bad, why', [
@@ -144,7 +145,7 @@ def test_the_unit_of_a_plan_does_not_matter():
 def test_a_bad_plan_is_named(tmp_path, bad, why):
     f = tmp_path/'rows.jsonl'
     f.write_text(line() + bad)
-    with pytest.raises(ValueError) as e: G.read_resplan(f)
+    with pytest.raises(ValueError) as e: readers.read_resplan(f)
     assert f'{f}, line 2: ' in str(e.value) and why in str(e.value)
 
 
@@ -177,10 +178,10 @@ def test_a_genuine_pickle(tmp_path, protocol, wrap):
     shapely = pytest.importorskip('shapely')
     f = tmp_path/'ResPlan.pkl'
     f.write_bytes(pickle.dumps([published(shapely, wrap), {'id': 2, 'inner': None}], protocol=protocol))
-    got = G.read_resplan(f)
+    got = readers.read_resplan(f)
     rooms = [ROW[0], ROW[1]._replace(area=20.), ROW[2]._replace(area=15.),
              Room('C', 'balcony', (0, 9, 4, 10), 4.)]
-    assert got.graphs == [G.resplan_graph(rooms)] and got.graphs[0].types == (0, 1, 7, 9)
+    assert got.graphs == [readers.resplan_graph(rooms)] and got.graphs[0].types == (0, 1, 7, 9)
     assert got.report == {'records read': 2, 'skipped: no rooms': 1,
                           'rooms left out (stairs, gardens, pools, parking)': 1}
 
@@ -200,7 +201,7 @@ def test_a_malicious_pickle_does_not_run(tmp_path, call, where):
     try: data = pickle.dumps([call(mark)] if where == 'alone' else [{'id': 1, 'living': call(mark)}])
     except TypeError: data = b'cos\nsystem\n(S"touch %s"\ntR.' % bytes(mark) # modules do not pickle: by hand
     f.write_bytes(data)
-    with pytest.raises(ValueError, match='evil.pkl .*it asks for .*was not run'): G.read_resplan(f)
+    with pytest.raises(ValueError, match='evil.pkl .*it asks for .*was not run'): readers.read_resplan(f)
     assert not mark.exists()
 
 
@@ -210,7 +211,7 @@ def test_a_malicious_pickle_does_not_run(tmp_path, call, where):
 def test_allowed_packages_lend_their_names_only(tmp_path, name):
     f, mark = tmp_path/'evil.pkl', tmp_path/'ran'
     f.write_bytes(b'(lp0\n(dp1\nVliving\nc%s\n(Vopen(%r,"w")\n(dtRsa.' % (name, str(mark).encode()))
-    try: G.read_resplan(f)
+    try: readers.read_resplan(f)
     except ValueError: pass
     assert not mark.exists()
 
@@ -220,27 +221,27 @@ def test_a_truncated_pickle_is_never_half_read(tmp_path):
     whole, f = pickle.dumps([published(shapely)]*3, protocol=4), tmp_path/'cut.pkl'
     for cut in range(1, len(whole), 41):
         f.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match='cut.pkl is no whole ResPlan pickle'): G.read_resplan(f)
+        with pytest.raises(ValueError, match='cut.pkl is no whole ResPlan pickle'): readers.read_resplan(f)
 
 
 @pytest.mark.parametrize('data, why', [({'a': 1}, 'no list of plans'), ([3], 'plan 1: no dictionary')])
 def test_a_pickle_of_something_else(tmp_path, data, why):
     pytest.importorskip('shapely')
     (tmp_path/'a.pkl').write_bytes(pickle.dumps(data))
-    with pytest.raises(ValueError, match=why): G.read_resplan(tmp_path/'a.pkl')
+    with pytest.raises(ValueError, match=why): readers.read_resplan(tmp_path/'a.pkl')
 
 
 def test_a_broken_geometry_is_named(tmp_path):
     shapely = pytest.importorskip('shapely')
     data = pickle.dumps([{'id': 1, 'living': shapely.box(0, 0, 1, 1)}])
     (tmp_path/'a.pkl').write_bytes(data.replace(b'\x01\x03\x00\x00\x00', b'\x01\x63\x00\x00\x00'))
-    with pytest.raises(ValueError, match='a.pkl, plan 1: a broken'): G.read_resplan(tmp_path/'a.pkl')
+    with pytest.raises(ValueError, match='a.pkl, plan 1: a broken'): readers.read_resplan(tmp_path/'a.pkl')
 
 
 def test_without_shapely_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(G, 'find_spec', lambda name: None)
     (tmp_path/'a.pkl').write_bytes(pickle.dumps([]))
-    with pytest.raises(ValueError, match=r"pip install 'remask\[resplan\]'"): G.read_resplan(tmp_path/'a.pkl')
+    with pytest.raises(ValueError, match=r"pip install 'remask\[resplan\]'"): readers.read_resplan(tmp_path/'a.pkl')
 
 
 # ---- any of them
@@ -249,13 +250,13 @@ def test_a_file_is_known_by_its_contents(tmp_path):
     pytest.importorskip('shapely')
     want, f = [Graph((7, 1), ((0, 1, 3),))], tmp_path/'some.thing'
     f.write_bytes(mat(tmp_path/'a.mat', ([7, 1], [[0, 1, 3]])).read_bytes())
-    assert G.read_graphs(f).graphs == want
-    G.write_jsonl(f, want)
-    assert G.read_graphs(f).graphs == want and G.read_graphs(f).report == {'records read': 1}
+    assert readers.read_graphs(f).graphs == want
+    readers.write_jsonl(f, want)
+    assert readers.read_graphs(f).graphs == want and readers.read_graphs(f).report == {'records read': 1}
     f.write_text(line())
-    assert G.read_graphs(f).graphs == G.read_resplan(f).graphs
+    assert readers.read_graphs(f).graphs == readers.read_resplan(f).graphs
     f.write_bytes(pickle.dumps([]))
-    assert G.read_graphs(f).graphs == []
+    assert readers.read_graphs(f).graphs == []
 
 
 @pytest.mark.parametrize('text, options, why', [
@@ -265,7 +266,7 @@ def test_a_file_is_known_by_its_contents(tmp_path):
     ('{"types":[0,0],"edges":[]}', {'n_max': 1}, 'n_max=1')])
 def test_read_graphs_refuses(tmp_path, text, options, why):
     (tmp_path/'a').write_text(text)
-    with pytest.raises(ValueError, match=why): G.read_graphs(tmp_path/'a', **options)
+    with pytest.raises(ValueError, match=why): readers.read_graphs(tmp_path/'a', **options)
 
 
 # ---- slivers
@@ -279,7 +280,7 @@ def test_a_sliver_of_a_polygon_is_no_room_in_any_unit(tmp_path, unit):
                     'living': shapely.MultiPolygon([box(0, 0, 8, 5), box(20, 20, 20.01, 20.01)]),   # would stretch its box
                     'kitchen': box(0, 5, 1e-4, 9), 'stair': box(0, 0, .01, .01)}
     for name, plan in ('whole', whole), ('bits', bits): (tmp_path/f'{name}.pkl').write_bytes(pickle.dumps([plan]))
-    want, got = (G.read_resplan(tmp_path/f'{name}.pkl') for name in ('whole', 'bits'))
+    want, got = (readers.read_resplan(tmp_path/f'{name}.pkl') for name in ('whole', 'bits'))
     assert got.graphs == want.graphs and got.graphs[0].types == (0, 1, 3)
     assert got.report == {'records read': 1, 'slivers dropped': 3, 'rooms left out (stairs, gardens, pools, parking)': 1}
     assert 'slivers dropped' not in want.report
@@ -289,25 +290,25 @@ def test_a_sliver_of_a_line_is_no_room_and_takes_its_neighbours_along(tmp_path):
     f = tmp_path/'rows.jsonl'
     sliver = ROW[1]._replace(id='X', box=(0., 0., 8., 1e-4), area=8e-4)
     f.write_text(line([sliver, *ROW], [('L', 'A'), ('X', 'L'), ('B', 'L'), ('X', 'S')]))
-    got = G.read_resplan(f)
+    got = readers.read_resplan(f)
     assert got.graphs == [Graph((0, 7, 1), ((0, 1, 6), (0, 2, 1)))]
     assert got.report == {'records read': 1, 'slivers dropped': 1, 'rooms left out (stairs, gardens, pools, parking)': 1}
     f.write_text(line([sliver, *ROW], [('X', 'Y')]))
-    with pytest.raises(ValueError, match='line 1: .* is no pair of rooms'): G.read_resplan(f)
+    with pytest.raises(ValueError, match='line 1: .* is no pair of rooms'): readers.read_resplan(f)
 
 
 def test_the_threshold_is_a_thousandth_of_what_counts_as_rooms():
     garden = Room('G', 'garden', (0, 0, 99, 99), 1e6)                       # however large: no room
     for share, stays in (.0011, True), (.0009, False):
         small = Room('s', 'storage', (0, 0, 1, 1), share*76/(1 - share))    # the rooms of ROW have 76 without the stair
-        assert (small in G.without_slivers([*ROW, garden, small])) == stays
-    assert G.without_slivers([]) == [] and G.without_slivers(ROW) == ROW
+        assert (small in readers.without_slivers([*ROW, garden, small])) == stays
+    assert readers.without_slivers([]) == [] and readers.without_slivers(ROW) == ROW
 
 
 @pytest.mark.parametrize('area', [-1., float('nan'), float('inf'), None, '4'])
 def test_an_area_that_is_none_is_named(tmp_path, area):
     (tmp_path/'a.jsonl').write_text(line() + line([ROW[0], ROW[1]._replace(area=area)], []))
-    with pytest.raises(ValueError, match='a.jsonl, line 2: A has the area .* give a number >= 0'): G.read_resplan(tmp_path/'a.jsonl')
+    with pytest.raises(ValueError, match='a.jsonl, line 2: A has the area .* give a number >= 0'): readers.read_resplan(tmp_path/'a.jsonl')
 
 
 def test_plans_are_read_from_every_form_of_json(tmp_path):
@@ -315,13 +316,13 @@ def test_plans_are_read_from_every_form_of_json(tmp_path):
     want = [Graph((0, 7, 1), ((0, 1, 6), (0, 2, 1))), Graph((0, 7, 1), ())]
     for text in '\ufeff\r\n' + '\r\n\r\n'.join(map(json.dumps, plans)), json.dumps(plans), json.dumps(plans, indent=1):
         f.write_text(text, encoding='utf-8', newline='')
-        assert G.read_resplan(f).graphs == G.read_graphs(f).graphs == want
+        assert readers.read_resplan(f).graphs == readers.read_graphs(f).graphs == want
 
 
 def test_60_published_plans_have_no_slivers():
     f = pathlib.Path(__file__).parents[2]/'shared'/'data'/'resplan-60.jsonl'
     if not f.is_file(): pytest.skip('not here')
-    got = G.read_graphs(f)
+    got = readers.read_graphs(f)
     assert got.report['records read'] == 60 and 'slivers dropped' not in got.report
 
 
@@ -351,22 +352,22 @@ def by_hand(boxes): # the published rule, room by room, without numpy
 def test_rooms_and_relations_of_a_housegan_plan(tmp_path):
     f = tmp_path/'1.json'
     f.write_text(json.dumps(GRID))
-    got = G.read_housegan(f, 14)
+    got = readers.read_housegan(f, 14)
     names = [G.ROOMS[t] for t in got.graphs[0].types]
     assert names == ['LivingRoom', 'SecondRoom', 'Kitchen', 'Bathroom', 'Balcony', 'Entrance', 'DiningRoom', 'StudyRoom', 'Storage',
                      'MasterRoom']                                 # the larger of the two bedrooms
     assert got.graphs[0].edges == by_hand(GRID['boxes'][:10]) and len(got.graphs[0].edges) > 12
     assert got.report == {'records read': 1, 'doors left out': 2}
-    assert G.read_graphs(f, n_max=14) == got and G.read_graphs(f).report['skipped: more than 8 rooms'] == 1
+    assert readers.read_graphs(f, n_max=14) == got and readers.read_graphs(f).report['skipped: more than 8 rooms'] == 1
 
 
 def test_a_folder_of_housegan_plans_is_read_in_order(tmp_path):
     for k in 2, 1, 3:
         (tmp_path/f'{k}.json').write_text(json.dumps(dict(room_type=[k, 15], boxes=[[0, 0, 9, 9], [9, 0, 10, 4]])))
     (tmp_path/'list.txt').write_text('1.json')
-    assert G.read_graphs(tmp_path).graphs == [Graph((0,), ()), Graph((2,), ()), Graph((1,), ())]
+    assert readers.read_graphs(tmp_path).graphs == [Graph((0,), ()), Graph((2,), ()), Graph((1,), ())]
     (tmp_path/'none').mkdir()
-    with pytest.raises(ValueError, match='none holds no .json file'): G.read_graphs(tmp_path/'none')
+    with pytest.raises(ValueError, match='none holds no .json file'): readers.read_graphs(tmp_path/'none')
 
 
 @pytest.mark.parametrize('change, why', [
@@ -380,7 +381,7 @@ def test_a_bad_housegan_plan_is_named(tmp_path, change, why):
     good = dict(room_type=[1, 3], boxes=[[0, 0, 9, 9], [9, 0, 20, 9]])
     f = tmp_path/'a.json'
     f.write_text(json.dumps(good) + '\n' + json.dumps(good | change))
-    with pytest.raises(ValueError, match=why) as e: G.read_housegan(f)
+    with pytest.raises(ValueError, match=why) as e: readers.read_housegan(f)
     assert f'{f}, line 2: ' in str(e.value) and '\n' not in str(e.value)
 
 
@@ -389,11 +390,11 @@ def test_a_bad_housegan_plan_is_named(tmp_path, change, why):
     {'333': dict(room_type_count=dict(Bath=1), graph=[['Bath_1', 1, 'Entry_1']]), '334': dict(room_type_count={}, graph=[])}])
 def test_adjacency_alone_has_no_relations_and_what_to_do_is_said(tmp_path, graph):
     (tmp_path/'a.json').write_text(json.dumps(graph))
-    with pytest.raises(ValueError, match='a.json.* have no relations: give room_type and boxes') as e: G.read_graphs(tmp_path/'a.json')
+    with pytest.raises(ValueError, match='a.json.* have no relations: give room_type and boxes') as e: readers.read_graphs(tmp_path/'a.json')
     assert '\n' not in str(e.value) and len(str(e.value)) < 400
 
 
 def test_a_sliver_of_a_housegan_plan_is_no_room(tmp_path):
     (tmp_path/'a.json').write_text(json.dumps(dict(room_type=[1, 5], boxes=[[0, 0, 100, 100], [100, 0, 101, 9]])))
-    got = G.read_graphs(tmp_path/'a.json')
+    got = readers.read_graphs(tmp_path/'a.json')
     assert got.graphs == [Graph((0,), ())] and got.report['slivers dropped'] == 1

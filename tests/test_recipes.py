@@ -50,7 +50,7 @@ def commands(text): return [s for s in [*steps(text), *inline(text)] if not is_e
 # ---- which test follows which command
 
 FOLLOWED = ['Training again', 'Your own plans', 'Your own text', 'Your own questions', 'Samples elsewhere'] # whole sections
-FRONT = ['make repro', 'make remedies', 'make gates', 'make text', 'make exactness', 'make sudoku', 'make answers',
+FRONT = ['make repro', 'make remedies', 'make criteria', 'make text', 'make exactness', 'make sudoku', 'make answers',
          'make ablations']
 OTHERS = ['nbdev_export', 'nbdev_clean', 'make tiny', 'make ui', 'remask methods --to README.md', 'source .venv/bin/activate',
           'remask-stage sample data=plans table=plans method=llada_topp09_no_remask', 'make commit']
@@ -220,7 +220,7 @@ def test_your_own_questions(project):
         origin = net(project, f'answerers/mine/{name}')[1]['provenance']
         digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
         assert origin['quiz'] == 'mine' and [leg['data'] for leg in origin['legs']] == [digest]
-    assert '# Answers: who is hidden again' in said['make answers'] and '| stream_mended |' in said['make answers']
+    assert '# Answers: who is hidden again' in said['make answers'] and '| dual_stream_refine |' in said['make answers']
     assert 'mine: 1 answers of fewer than 4 characters are left out' in said['make answers']
     assert {d['path'] for d in lock(project)['tasks@mine']['deps']} >= {'inputs/mine'} and 'data' not in str(lock(project)['tasks@mine']['deps'])
 
@@ -258,7 +258,7 @@ def test_training_on_your_own_text(project, own_text):
     vocab = Vocabulary(about['chars'])
     assert vocab.decode(rows['train'][:1].long())[0] == text[:128] and {'ß', '–'} <= set(vocab.chars)
     digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
-    for name in ('writer', 'judge', 'own_errors'):
+    for name in ('denoiser', 'judge', 'own_errors'):
         origin = net(project, f'networks/mine/{name}')[1]['provenance']
         assert origin['text'] == 'mine' and origin['data'] == digest and origin['revision'].startswith('mine.txt, sha256 ')
     deps = [d['path'] for d in lock(project)['corpus@mine']['deps']]

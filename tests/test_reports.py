@@ -10,16 +10,16 @@ transformers = pytest.importorskip('transformers')
 pytest.importorskip('peft')
 import published
 from test_families import TEXTS, opened, saved, trained
-from test_llada import ending
+from test_blocks import ending
 from remask.core.files import read_records
 from remask.domains.readers import READERS, read_graphs
 from remask.lm.harness import HarnessLM
-from remask.lm.hub import Tuning, load_hub, put_stream, save_hub_head, semi_autoregressive, tune
+from remask.lm.hub import Tuning, load_hub, put_dual_stream, save_hub_head, semi_autoregressive, finetune
 from remask.lm.hub_model import save_small
 from remask.evaluate.hub_eval import MAKERS, detect, inject, repair_answers
-from remask.evaluate.answer_metrics import extract, pass_at, right_answers, same
-from remask.lm.blocks import Writing, from_column, write
-from remask.pipeline.stages import SECTIONS, declared, entries, read_params, stage_params
+from remask.evaluate.answer_metrics import extract, pass_at, right_answers, same_answer
+from remask.lm.blocks import Writing, after_position, write
+from remask.pipeline.stages import SECTIONS, declared_parameters, entries, read_params, stage_params
 from remask.domains.tasks import Pair, as_pairs, as_rows, read_tabbed, signs
 from remask.domains.text import Vocabulary, read_text
 from remask.core.tokens import TokenSpace
@@ -37,8 +37,8 @@ def test_01_a_model_of_the_hub_is_named_on_the_command_line():
     "`model` and every other name of a section belong to the stages that look them up"
     given = dict(model='GSAI-ML/LLaDA-8B-Instruct', text='a', quiz='b', network='c')
     notebook = ROOT/'nbs'/'experiments'/'llada.ipynb'
-    assert 'model' in declared(notebook) and 'model' in SECTIONS
-    assert stage_params(read_params(ROOT/"params.yaml"), dict(model=given["model"]), entries(declared(notebook)))['model'] == given['model']
+    assert 'model' in declared_parameters(notebook) and 'model' in SECTIONS
+    assert stage_params(read_params(ROOT/"params.yaml"), dict(model=given["model"]), entries(declared_parameters(notebook)))['model'] == given['model']
 
 
 @pytest.mark.parametrize('case', ['llada', 'llada_tied', 'dream', 'dream_tied', 'llada2_moe', 'sdar', 'mdlm'])
@@ -59,7 +59,7 @@ def test_06_characters_stay_as_they_are(tmp_path):
     assert vocab.decode(vocab.encode(text)) == [text] and read_text(told(tmp_path, text, 'f.txt')).text == text
     rows = as_rows(signs([text]), [(text, text)], 40, 40)
     assert text in signs([text]).decode(rows.x)[0]
-    assert not same(extract('#### −2'), extract('#### 2')) and same(extract('#### −2'), extract('#### -2'))
+    assert not same_answer(extract('#### −2'), extract('#### 2')) and same_answer(extract('#### −2'), extract('#### -2'))
 
 
 def test_07_a_mask_that_is_taken_and_not_read(tmp_path):
@@ -152,7 +152,7 @@ def test_16_streams_and_injected_errors_on_a_hub_model(tmp_path):
     saved(tmp_path, 'llada')
     hub = opened(tmp_path)
     made = hub.targets([Pair(f'{a}+{b}=', f'{a + b}') for a in range(10, 14) for b in range(3)], 4)
-    tune(put_stream(hub, [0, 1]), made.rows, from_column(made.P), Tuning(batch=6, accumulate=1), 2)
+    finetune(put_dual_stream(hub, [0, 1]), made.rows, after_position(made.P), Tuning(batch=6, accumulate=1), 2)
     save_hub_head(tmp_path/'s.safetensors', hub)
     again = opened(tmp_path, heads=dict(ups=tmp_path/'s.safetensors'))
     for maker in MAKERS:

@@ -5,7 +5,7 @@ from dvc.repo import Repo
 from remask.pipeline import stages
 from remask.methods.registry import METHODS, PUBLISHED, Choices, make_method, method_id
 from remask.pipeline.stages import (
-    DIARY, SECTIONS, budget, choose, declared, entries, main, note, read_params, run_notebook,
+    DURATIONS, SECTIONS, duration_table, select_parameters, declared_parameters, entries, stage_main, log_duration, read_params, run_notebook,
     run_stage, stage_params)
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -16,15 +16,15 @@ for name, d in DVC['stages'].items(): # a stage for each entry of a section, wri
     if 'foreach' in d: DVC['stages'][name] = d['do'] | dict(matrix={KEY[d['foreach'][2:-1]]: d['foreach']})
 NOTEBOOK = {s: re.match(r'remask-stage (\w+)', d['cmd']).group(1) for s, d in DVC['stages'].items()}
 STAGES = sorted(set(NOTEBOOK.values()))
-ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='writer', family='competing',
+ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser', family='competing',
             quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
-UNSAID = {'corrected', 'rows', 'seed', 'givens', 'heads', *Choices._fields, # where no entry says otherwise
+UNSAID = {'logit_adjusted', 'rows', 'seed', 'givens', 'heads', *Choices._fields, # where no entry says otherwise
           'stratified', 'precision', 'name', 'stride', 'form', 'enough', 'run_programs'}
 
 
 def stage(name): return ROOT/'nbs'/'experiments'/f'{name}.ipynb'
-def choices(row): return {k: v for k, v in row.items() if k not in ('process', 'corrected', 'steps')}
+def choices(row): return {k: v for k, v in row.items() if k not in ('process', 'logit_adjusted', 'steps')}
 
 
 # ---- params.yaml
@@ -33,20 +33,20 @@ def test_the_published_methods_are_the_librarys():
     assert set(PUBLISHED) <= set(PARAMS['methods'])
     for name in PUBLISHED:
         row = PARAMS['methods'][name]
-        assert row['process'] == 'v1' and not row.get('corrected') and make_method(**choices(row)).params == METHODS[name].params, name
+        assert row['process'] == 'v1' and not row.get('logit_adjusted') and make_method(**choices(row)).params == METHODS[name].params, name
         assert method_id(METHODS[name].name) == name
 
 
-@pytest.mark.parametrize('name', [m for m in PARAMS['methods'] if m != 'floor'])
+@pytest.mark.parametrize('name', [m for m in PARAMS['methods'] if m != 'heldout'])
 def test_every_method_can_be_made_and_bears_its_name(name):
     row = PARAMS['methods'][name]
     network = '' if row['process'] == 'v1' else row['process'] + '_'
     steps = f"_steps{row['steps']}" if 'steps' in row else ''
-    assert name == 'corrected_'*bool(row.get('corrected')) + network + method_id(make_method(**choices(row)).name) + steps
+    assert name == 'adjusted_'*bool(row.get('logit_adjusted')) + network + method_id(make_method(**choices(row)).name) + steps
 
 
 def test_what_a_row_does_not_say_is_the_librarys_choice():
-    known = declared(stage('sample'))
+    known = declared_parameters(stage('sample'))
     assert {k: known[k] for k in Choices._fields if k in known} == {k: v for k, v in Choices._field_defaults.items() if k in known}
     for name, row in PARAMS['methods'].items(): assert not {k: v for k, v in choices(row).items() if v == known[k]}, name
 
@@ -62,7 +62,7 @@ def test_every_name_that_is_used_is_known():
     for names in PARAMS.get('lists', {}).values(): assert set(names) <= set(PARAMS['methods'])
     v2 = ['v2_llada_topp09_no_remask', 'v2_llada_topp09_remdm_confidence_tsw10']
     assert PARAMS['compared'] == list(PUBLISHED) and PARAMS['compared_v2'] == v2   # the 24
-    trained = {PARAMS['methods'][m]['process'] for m in used['method'] if m != 'floor'}
+    trained = {PARAMS['methods'][m]['process'] for m in used['method'] if m != 'heldout'}
     assert trained <= used['process']
 
 
@@ -73,7 +73,7 @@ def test_the_profiles_differ_in_values_only():
 
 
 def test_every_parameter_reaches_a_notebook():
-    known = {s: set(declared(stage(s))) for s in STAGES}
+    known = {s: set(declared_parameters(stage(s))) for s in STAGES}
     renamed = set(re.findall(r'\$\{run\.(\w+)\}', ' '.join(d['cmd'] for d in DVC['stages'].values())))
     assert set(PARAMS['run']) - renamed <= set().union(*known.values())
     for row in PARAMS['data'].values(): assert set(row) <= known['prepare'] | known['train']
@@ -93,7 +93,7 @@ def test_no_word_means_two_things():
 @pytest.mark.parametrize('name', DVC['stages'])
 def test_a_stage_takes_what_it_is_made_for(name):
     "Every parameter DVC watches for a stage, and every item of its matrix, is one its notebook declares"
-    known, d = set(declared(stage(NOTEBOOK[name]))), DVC['stages'][name]
+    known, d = set(declared_parameters(stage(NOTEBOOK[name]))), DVC['stages'][name]
     assert set(d.get('matrix', {})) <= known
     given = set(re.findall(r'(\w+)=', d['cmd']))
     assert set(d.get('matrix', {})) <= given <= known
@@ -105,9 +105,9 @@ def test_a_stage_takes_what_it_is_made_for(name):
 
 @pytest.mark.parametrize('name', STAGES)
 def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
-    defaults = declared(stage(name))
+    defaults = declared_parameters(stage(name))
     given = {k: v for k, v in ITEM.items() if defaults.get(k) and not (k == 'process' and name == 'sample')}
-    got = choose(stage(name), stage_params(PARAMS, given, entries(defaults)), given)
+    got = select_parameters(stage(name), stage_params(PARAMS, given, entries(defaults)), given)
     from_dvc = {k for d in DVC['stages'].values() if f'remask-stage {name} ' in d['cmd']
                 for k in re.findall(r'(\w+)=', d['cmd'])}
     by_hand = set(defaults) if name == 'llada' else set()      # a person's own model: named on the command line
@@ -118,9 +118,9 @@ def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
 
 def test_a_persons_own_model_takes_nothing_from_a_profile():
     "A name of `run` would silently prevail over the notebook's own default"
-    defaults = declared(stage('llada'))
+    defaults = declared_parameters(stage('llada'))
     assert not set(defaults) & set(PARAMS['run'])
-    assert choose(stage('llada'), stage_params(PARAMS, {}, entries(defaults)), {}) == {}
+    assert select_parameters(stage('llada'), stage_params(PARAMS, {}, entries(defaults)), {}) == {}
 
 
 # ---- refusals
@@ -128,7 +128,7 @@ def test_a_persons_own_model_takes_nothing_from_a_profile():
 @pytest.mark.parametrize('name', STAGES)
 def test_an_unknown_parameter_is_fatal(name):
     with pytest.raises(ValueError, match=rf'{name}.ipynb: has no parameter sampels; it takes \w+, '):
-        choose(stage(name), PARAMS['run'], dict(sampels=3))
+        select_parameters(stage(name), PARAMS['run'], dict(sampels=3))
 
 
 def test_an_unknown_item_is_fatal_and_the_known_ones_are_named():
@@ -157,7 +157,7 @@ def test_a_notebook_has_one_parameters_cell(tmp_path, source):
     cell = nbformat.v4.new_code_cell('n = 1', metadata=dict(tags=['parameters']))
     cells = [cell, nbformat.v4.new_code_cell(source, metadata=dict(tags=['parameters']))] if source else []
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path/'a.ipynb')
-    with pytest.raises(ValueError, match=f'has {len(cells)} cells tagged `parameters`'): declared(tmp_path/'a.ipynb')
+    with pytest.raises(ValueError, match=f'has {len(cells)} cells tagged `parameters`'): declared_parameters(tmp_path/'a.ipynb')
 
 
 @pytest.mark.parametrize('args', [[], ['sample', 'plans'], ['sample', 'data=plans', 'method']])
@@ -187,7 +187,7 @@ def test_a_stage_runs_quietly_and_twice_to_the_same_bytes(project, monkeypatch, 
     out, bytes_ = project/'reports'/'notebooks'/'root-a.ipynb', []
     for _ in range(2):
         monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'data=a', 'n=9'])
-        main()
+        stage_main()
         bytes_.append(out.read_bytes())
     assert bytes_[0] == bytes_[1] and [p.name for p in out.parent.iterdir()] == [out.name]
     cells = nbformat.read(out, 4).cells
@@ -216,7 +216,7 @@ def test_a_notebook_decides_whether_a_name_is_an_entry_of_a_section(project, mon
 
 def test_the_stage_of_foreign_models_takes_a_name_on_a_hub():
     given = dict(model='GSAI-ML/LLaDA-8B-Instruct', answer_steps=256)
-    got = choose(stage('llada'), stage_params(PARAMS, given, entries(declared(stage('llada')))), given)
+    got = select_parameters(stage('llada'), stage_params(PARAMS, given, entries(declared_parameters(stage('llada')))), given)
     assert got['model'] == given['model'] and got['answer_steps'] == 256
 
 
@@ -226,7 +226,7 @@ def test_what_a_stage_says_of_itself_is_heard_and_its_other_output_is_not(projec
     nb.cells.append(nbformat.v4.new_code_cell("print('remask: 12 rows are left out')"))
     nbformat.write(nb, path)
     monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'n=9'])
-    main()
+    stage_main()
     said = capfd.readouterr()
     assert 'remask: 12 rows are left out\n' in said.err and 'got this far' not in said.out + said.err
 
@@ -236,7 +236,7 @@ def test_a_failure_is_one_sentence_and_leaves_the_notebook_and_the_last_good_one
     out.parent.mkdir(parents=True)
     out.write_text('from before')
     monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'data=a', 'n=-1'])
-    with pytest.raises(SystemExit) as e: main()
+    with pytest.raises(SystemExit) as e: stage_main()
     said = str(e.value)
     part = pathlib.Path(re.fullmatch(r'root data=a n=-1: ValueError: n is negative \(see (.*)\)', said).group(1))
     assert out.read_text() == 'from before'
@@ -250,7 +250,7 @@ def test_pictures_go_into_the_notebook_whatever_the_shell_draws_on(project, monk
     nb.cells.append(nbformat.v4.new_code_cell('import matplotlib.pyplot as plt\nplt.plot([1, 2]);'))
     nbformat.write(nb, path)
     monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'data=a', 'n=9'])
-    main()
+    stage_main()
     last, = nbformat.read(project/'reports'/'notebooks'/'root-a.ipynb', 4).cells[-1].outputs
     assert 'image/png' in last.data
 
@@ -269,46 +269,46 @@ def test_a_kernels_errors_are_heard(project, capfd):
 
 # ---- the budget
 
-def table(path): return [l.split() for l in budget(path).splitlines()]
+def table(path): return [l.split() for l in duration_table(path).splitlines()]
 
 
 def test_a_stage_that_ends_is_noted_and_one_that_fails_is_not(project):
     run_stage(['root', 'data=a', 'n=9'])
     with pytest.raises(RuntimeError): run_stage(['root', 'data=a', 'n=-1'])
-    lines = [json.loads(l) for l in (project/DIARY).read_text().splitlines()]
+    lines = [json.loads(l) for l in (project/DURATIONS).read_text().splitlines()]
     assert [(l['stage'], l['given']) for l in lines] == [('root', dict(data='a', n=9))] and lines[0]['seconds'] > 0
-    assert [r[:2] for r in table(DIARY)] == [['stage', 'runs'], ['root', '1'], ['all', '1']]
+    assert [r[:2] for r in table(DURATIONS)] == [['stage', 'runs'], ['root', '1'], ['all', '1']]
 
 
 def test_the_latest_run_of_each_counts_whatever_the_order_of_its_items(tmp_path):
     path = tmp_path/'d.jsonl'
     for stage, given, s in [('a', dict(x=1, y=2), 600), ('b', {}, 60), ('a', dict(x=1, y=3), 120), ('a', dict(y=2, x=1), 30)]:
-        note(stage, given, s, path)
+        log_duration(stage, given, s, path)
     assert table(path)[1:] == [['b', '1', '1.0'], ['a', '2', '2.5'], ['all', '3', '3.5']]
 
 
 def test_a_damaged_or_missing_diary_is_said_and_stops_nothing(tmp_path):
     path = tmp_path/'d.jsonl'
-    assert budget(path) == f'{path}: no stage has been timed yet' == budget(tmp_path).replace(str(tmp_path), str(path))
+    assert duration_table(path) == f'{path}: no stage has been timed yet' == duration_table(tmp_path).replace(str(tmp_path), str(path))
     path.write_bytes(b'\xff\xfe\n[1]\n{"stage": "a"}\n{"stage": "a", "given": {}, "seconds": "soon"}\n')
-    assert budget(path) == f'{path}: no stage has been timed yet'
-    note('a', {}, 90, path)
+    assert duration_table(path) == f'{path}: no stage has been timed yet'
+    log_duration('a', {}, 90, path)
     assert table(path)[1:3] == [['a', '1', '1.5'], ['all', '1', '1.5']]
-    assert budget(path).splitlines()[-1] == f'{path}: damaged lines left out: 4'
+    assert duration_table(path).splitlines()[-1] == f'{path}: damaged lines left out: 4'
 
 
 def test_a_line_cut_short_costs_the_next_and_no_more(tmp_path):
     path = tmp_path/'d.jsonl'
-    note('a', {}, 60, path)
+    log_duration('a', {}, 60, path)
     path.write_bytes(path.read_bytes() + b'{"stage": "b", "giv')
-    note('c', {}, 60, path); note('d', {}, 60, path)
+    log_duration('c', {}, 60, path); log_duration('d', {}, 60, path)
     assert [r[0] for r in table(path)[1:-1]] == ['a', 'd', 'all']
-    assert budget(path).endswith('damaged lines left out: 1')
+    assert duration_table(path).endswith('damaged lines left out: 1')
 
 
 def test_a_diary_that_cannot_be_written_is_a_warning(tmp_path):
     (tmp_path/'file').write_text('')
-    with pytest.warns(UserWarning, match='how long a took could not be noted'): note('a', {}, 1, tmp_path/'file'/'d.jsonl')
+    with pytest.warns(UserWarning, match='how long a took could not be noted'): log_duration('a', {}, 1, tmp_path/'file'/'d.jsonl')
 
 
 def test_stages_side_by_side_do_not_mix_their_lines(tmp_path):

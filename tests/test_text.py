@@ -241,14 +241,14 @@ def test_a_revision_names_no_folder(tmp_path):
 def test_parts_are_disjoint_cover_and_have_their_shares(n, a, b, c):
     if not (total := a + b + c): return
     shares = a/total, b/total, c/total
-    parts = T.split(torch.arange(n), shares)
+    parts = T.split_text(torch.arange(n), shares)
     assert torch.cat(parts).tolist() == list(range(n))           # in order: no id in two parts, none lost
     assert all(abs(len(p) - n*s) <= 1 for p, s in zip(parts, shares))
 
 
 @pytest.mark.parametrize('shares', [(.9, .1), (.8, .1, .2), (1.1, 0., -.1), (.25,)*4, (float('nan'), .5, .5), (0, 0, 0)])
 def test_shares_that_are_none(shares):
-    with pytest.raises(ValueError, match='sum to 1') as e: T.split(torch.arange(9), shares)
+    with pytest.raises(ValueError, match='sum to 1') as e: T.split_text(torch.arange(9), shares)
     assert one_line(e)
 
 
@@ -270,7 +270,7 @@ def test_windows_without_length_or_stride(L, stride):
 
 
 def test_no_window_of_one_part_reaches_into_another():
-    parts = T.split(torch.arange(100), (.7, .2, .1))
+    parts = T.split_text(torch.arange(100), (.7, .2, .1))
     seen = [set(T.windows(p, 5, 1).flatten().tolist()) for p in parts]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 100
 
@@ -368,7 +368,7 @@ def test_from_the_reference_to_rows_and_back():
     ref = T.python_reference()
     v = Vocabulary.of(ref.text)
     assert v.V <= 256
-    parts = T.split(v.encode(ref.text).to(torch.uint8))
+    parts = T.split_text(v.encode(ref.text).to(torch.uint8))
     x = T.windows(parts.train, 128, 32)
     assert is_clean(v.space(128), x[::50].long()).all()
     assert v.decode(x[[0, 7]]) == [ref.text[:128], ref.text[7*32:7*32+128]]

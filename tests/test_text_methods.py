@@ -5,9 +5,9 @@ import pytest, torch
 from remask.pipeline import cli
 from remask.core.denoiser import Denoiser
 from remask.core.files import save_net
-from remask.core.fast import Tally
-from remask.methods.text_checkpoints import READINGS, SCORES, open_desk, text_method
-from remask.methods.generation import generate
+from remask.core.fast import NFECounter
+from remask.methods.text_checkpoints import READINGS, SCORES, load_text_checkpoints, text_method
+from remask.methods.generation import generate_rows
 from remask.core.schedules import linear, uniform_grid
 from remask.domains.text import Vocabulary, infill
 from remask.policies.ups import ScoreHead
@@ -25,36 +25,36 @@ def network(legal, seed):
 
 
 @pytest.fixture(scope='module')
-def desk(tmp_path_factory):
+def nets(tmp_path_factory):
     folder = tmp_path_factory.mktemp('here')/'build'/'networks'/'abc'
     about = dict(chars=VOCAB.chars, L=L, revision='abc')
-    save_net(folder/'writer.safetensors', network(VOCAB.space(L).legal, 0), **about)
+    save_net(folder/'denoiser.safetensors', network(VOCAB.space(L).legal, 0), **about)
     for k, (n, kinds) in enumerate(NETWORKS.items()): save_net(folder/f'{n}.safetensors', network(VOCAB.verdicts(L, kinds).legal, k + 1), **about)
     torch.manual_seed(9); save_net(folder/'critic.safetensors', ScoreHead(16, 8), **about)
-    return open_desk(folder)
+    return load_text_checkpoints(folder)
 
 
-def write(desk, steps=6, x=None, seed=0, callback=lambda *a: None, **choices):
-    reads = Tally()
-    m = text_method(desk, reads, **choices)
+def write(nets, steps=6, x=None, seed=0, callback=lambda *a: None, **choices):
+    reads = NFECounter()
+    m = text_method(nets, reads, **choices)
     x = hide(VOCAB.space(L), torch.ones(B, L, dtype=torch.bool)) if x is None else x
-    got = generate(desk.writer(choices.get('score', '')), linear, VOCAB.space(L), m, x, uniform_grid(steps), seed, callback=callback, check=True)
+    got = generate_rows(nets.denoiser(choices.get('score', '')), linear, VOCAB.space(L), m, x, uniform_grid(steps), seed, callback=callback, check=True)
     return got, reads
 
 
 @pytest.mark.parametrize('reading', READINGS)
 @pytest.mark.parametrize('score', SCORES)
-def test_every_score_and_reading_keeps_the_schedule_and_writes_characters(desk, score, reading):
-    def check(st, x, keep): assert torch.equal((x != VOCAB.mask).sum(1, keepdim=True).double(), st.n_visible)
-    got, reads = write(desk, score=score, reading=reading, strength=.4, callback=check)
+def test_every_score_and_reading_keeps_the_schedule_and_writes_characters(nets, score, reading):
+    def check(st, x, keep): assert torch.equal((x != VOCAB.mask).sum(1, keepdim=True).double(), st.n_unmasked)
+    got, reads = write(nets, score=score, reading=reading, strength=.4, callback=check)
     assert (got.x < VOCAB.mask).all()
-    extra = score in ('look', 'consensus', *NETWORKS)
+    extra = score in ('extra_pass', 'consensus', *NETWORKS)
     assert torch.equal(reads.rows, torch.full((B,), 6)) if extra else reads.rows is None
 
 
 @pytest.mark.parametrize('score', SCORES)
-def test_randomness_strength_goes_from_the_score_to_chance(desk, score):
-    ids = lambda **kw: write(desk, **kw)[0].x
+def test_randomness_strength_goes_from_the_score_to_chance(nets, score):
+    ids = lambda **kw: write(nets, **kw)[0].x
     chance, pure = ids(score='chance'), ids(score=score)
     for reading in 'sum', 'share':
         assert torch.equal(ids(score=score, reading=reading, strength=1.), chance)
@@ -63,29 +63,29 @@ def test_randomness_strength_goes_from_the_score_to_chance(desk, score):
 
 
 @pytest.mark.parametrize('score', SCORES)
-def test_repair_hides_the_worst_tenth_and_keeps_the_schedule(desk, score):
+def test_repair_hides_the_worst_tenth_and_keeps_the_schedule(nets, score):
     def check(st, x, keep):
-        assert torch.equal((x != VOCAB.mask).sum(1, keepdim=True).double(), st.n_visible)
+        assert torch.equal((x != VOCAB.mask).sum(1, keepdim=True).double(), st.n_unmasked)
         lost, seen = st.decoded & (x == VOCAB.mask), st.decoded.sum(1)
-        room = L - st.n_visible[:, 0]
+        room = L - st.n_unmasked[:, 0]
         assert torch.equal(lost.sum(1).double(), torch.minimum((.1*seen).round(), room)*(st.s > 0))
-    write(desk, steps=9, remask='repair', score=score, callback=check)
+    write(nets, steps=9, remask='remask_lowest', score=score, callback=check)
 
 
-def test_never_reveals_once_and_a_complete_row_under_a_threshold_stops_changing(desk):
+def test_never_reveals_once_and_a_complete_row_under_a_threshold_stops_changing(nets):
     lost = []
-    write(desk, remask='never', callback=lambda st, x, keep: lost.append((st.decoded & (x != st.draft)).sum().item()))
+    write(nets, remask='never', callback=lambda st, x, keep: lost.append((st.decoded & (x != st.draft)).sum().item()))
     assert lost == [0]*6
     done = []
     def stopped(st, x, keep): done.append((st.masked.any(1), (x != st.draft).any(1)))
-    write(desk, steps=40, remask='threshold', callback=stopped)
+    write(nets, steps=40, remask='threshold', callback=stopped)
     assert any((~open).any() for open, _ in done[:-1])                     # some row was complete before the end
     assert not any((moved & ~open).any() for open, moved in done)          # and then nothing moved in it
 
 
-def test_what_is_given_stays(desk):
+def test_what_is_given_stays(nets):
     prompt = infill(VOCAB, 'ab░░░c░░', L)[None].repeat(B, 1)
-    got, _ = write(desk, x=prompt, score='own_errors')
+    got, _ = write(nets, x=prompt, score='own_errors')
     given = prompt != VOCAB.mask
     assert torch.equal(got.x[given], prompt[given]) and (got.x != VOCAB.mask).all()
 
@@ -93,20 +93,20 @@ def test_what_is_given_stays(desk):
 @pytest.mark.parametrize('choices, why', [
     (dict(strength=1.5), 'must lie in'), (dict(strength=-.1), 'must lie in'), (dict(strength=float('nan')), 'must lie in'),
     (dict(score='confidense'), 'did you mean confidence'), (dict(reading='some'), 'did you mean'), (dict(remask='ever'), 'did you mean never')])
-def test_what_does_not_exist_is_refused(desk, choices, why):
-    with pytest.raises(ValueError, match=why): text_method(desk, Tally(), **choices)
+def test_what_does_not_exist_is_refused(nets, choices, why):
+    with pytest.raises(ValueError, match=why): text_method(nets, NFECounter(), **choices)
 
 
-def test_a_desk_names_what_is_missing_or_foreign(desk, tmp_path):
-    with pytest.raises(ValueError, match='writer.safetensors: no such file'): open_desk(tmp_path)
-    with pytest.raises(ValueError, match='second.safetensors: no such file'): desk.network('second')
-    with pytest.raises(ValueError, match='critic.safetensors: holds no Denoiser'): desk.network('critic')
+def test_a_desk_names_what_is_missing_or_foreign(nets, tmp_path):
+    with pytest.raises(ValueError, match='denoiser.safetensors: no such file'): load_text_checkpoints(tmp_path)
+    with pytest.raises(ValueError, match='second.safetensors: no such file'): nets.network('second')
+    with pytest.raises(ValueError, match='critic.safetensors: holds no Denoiser'): nets.network('critic')
     other = Vocabulary.of('abz')
-    save_net(tmp_path/'writer.safetensors', network(VOCAB.space(L).legal, 0), chars=VOCAB.chars, L=L, revision='abc')
+    save_net(tmp_path/'denoiser.safetensors', network(VOCAB.space(L).legal, 0), chars=VOCAB.chars, L=L, revision='abc')
     save_net(tmp_path/'own_errors.safetensors', network(other.verdicts(L).legal, 0), chars=other.chars, L=L, revision='abz')
-    with pytest.raises(ValueError, match="own_errors.safetensors has vocabulary .* it has 'z'"): text_method(open_desk(tmp_path), Tally(), score='own_errors')
-    save_net(tmp_path/'writer.safetensors', network(VOCAB.space(L).legal, 0))
-    with pytest.raises(ValueError, match='says nothing of its L, chars, revision'): open_desk(tmp_path)
+    with pytest.raises(ValueError, match="own_errors.safetensors has vocabulary .* it has 'z'"): text_method(load_text_checkpoints(tmp_path), NFECounter(), score='own_errors')
+    save_net(tmp_path/'denoiser.safetensors', network(VOCAB.space(L).legal, 0))
+    with pytest.raises(ValueError, match='says nothing of its L, chars, revision'): load_text_checkpoints(tmp_path)
 
 
 # ---- the live view
@@ -114,8 +114,8 @@ def test_a_desk_names_what_is_missing_or_foreign(desk, tmp_path):
 def plain(shown): return re.sub('\x1b\\[[0-9]+[mA]', '', shown)
 
 
-def test_the_demo_shows_every_step_and_ends_with_the_text(desk, capsys, monkeypatch):
-    monkeypatch.chdir(desk.folder.parents[2])
+def test_the_demo_shows_every_step_and_ends_with_the_text(nets, capsys, monkeypatch):
+    monkeypatch.chdir(nets.folder.parents[2])
     cli.main(['demo', 'text', '--text', 'abc', '--prompt', 'a░░░b░', '--steps', '5', '--pause', '0', '--score', 'own_errors'])
     *steps, _, end = plain(capsys.readouterr().out).split('\n')[:7]
     assert len(steps) == 5 and all(s[0] == 'a' and s[4] == 'b' for s in steps)
@@ -126,11 +126,11 @@ def test_the_demo_shows_every_step_and_ends_with_the_text(desk, capsys, monkeypa
     assert 'randomness_strength=2.0' in capsys.readouterr().err
 
 
-def test_watching_counts_what_was_revealed_and_what_was_lost(desk):
+def test_watching_counts_what_was_revealed_and_what_was_lost(nets):
     watch, steps = cli.Watch(VOCAB), []
     def both(st, x, keep):
         watch(st, x, keep); steps.append((int(st.masked[0].sum()), (x[0] != VOCAB.mask).sum().item()))
-    write(desk, score='chance', callback=both)
+    write(nets, score='chance', callback=both)
     for (text, marks), (hidden, visible) in zip(watch.frames, steps):
         assert len(text) == len(marks) == L and L - text.count('░') == visible
         assert visible == L - hidden + marks.count(1) - marks.count(3)

@@ -66,7 +66,7 @@ def expected_precision(score, wrong, k):
 def chain_grams(chain, n):
     "By summing over every row there is"
     out = Counter()
-    for row, p in zip(*(v.tolist() for v in chain.law())):
+    for row, p in zip(*(v.tolist() for v in chain.distribution())):
         for g in grams(row, n): out[g] += p/(chain.L - n + 1)
     return out
 
@@ -84,7 +84,7 @@ def test_everything_about_one_sample_is_what_counting_by_hand_gives(seed, whole)
         if n < 5:
             table = tm.ngram_counts(x, n, 5, flags)
             assert table.sum() == len(every) and all(table[g] == c for g, c in Counter(every).items())
-    assert math.isclose(tm.entropy(x, flags), np.mean([H(r) for r in rows if r]))
+    assert math.isclose(tm.token_entropy(x, flags), np.mean([H(r) for r in rows if r]))
 
 
 @pytest.mark.parametrize('n', [8, 10, 12, 30])
@@ -153,7 +153,7 @@ def test_two_samples_of_independent_letters_differ_by_the_bias_that_the_notebook
 
 def test_likelihood_is_the_entropy_of_the_teacher_for_its_own_rows_and_its_error_is_honest():
     teacher = markov(V=3, L=6, seed=4)
-    rows, p = teacher.law()
+    rows, p = teacher.distribution()
     truth = float(-(p*p.log()).sum()/6)
     got = [tm.exact_nll(teacher.log_prob, teacher.sample_exact(300, torch.Generator().manual_seed(s))) for s in range(60)]
     means, errors = np.array(got).T
@@ -344,14 +344,14 @@ def test_the_floor_judges_subsets_of_fresh_rows_and_nothing_else():
     fresh = teacher.sample_exact(80, torch.Generator().manual_seed(0))
     ref = tm.text_reference(teacher.sample_exact(500, torch.Generator().manual_seed(1)), 4, teacher.log_prob)
     judge = lambda x, real: tm.evaluate_text(x, ref, real=real)
-    runs = tm.text_floor(fresh, judge, 80, (0, 1))
+    runs = tm.heldout_text_metrics(fresh, judge, 80, (0, 1))
     for k, v in tm.evaluate_text(fresh, ref).items():
         assert all(math.isclose(r[k], v, rel_tol=1e-9) for r in runs)   # all of them, in another order
-    a, b = tm.text_floor(fresh, judge, 40, (0, 1))
+    a, b = tm.heldout_text_metrics(fresh, judge, 40, (0, 1))
     assert a != b and set(a) == set(b) == set(tm.BETTER_TEXT) | {'quality/nll_se'}
     real = torch.arange(20) < torch.arange(80)[:, None] % 20 + 1
-    part = tm.text_floor(fresh, judge, 80, (0,), real)[0]
-    assert math.isclose(part['variety/entropy'], tm.entropy(fresh, real))
+    part = tm.heldout_text_metrics(fresh, judge, 80, (0,), real)[0]
+    assert math.isclose(part['variety/entropy'], tm.token_entropy(fresh, real))
 
 
 def test_sharpening_looks_better_by_likelihood_and_is_caught_by_everything_else():
@@ -367,12 +367,12 @@ def test_sharpening_looks_better_by_likelihood_and_is_caught_by_everything_else(
 x22 = np.zeros((2, 2), int)
 score22, wrong22 = np.zeros((2, 2)), np.eye(2, dtype=bool)
 BAD = {
-    'real numbers': (lambda: tm.entropy([[.5]]), 'float32 of shape .* expected rows of ids'),
+    'real numbers': (lambda: tm.token_entropy([[.5]]), 'float32 of shape .* expected rows of ids'),
     'one row': (lambda: tm.distinct([1, 2], 2), 'expected rows of ids'),
-    'no rows': (lambda: tm.entropy(x22[:0]), 'at least one true'),
+    'no rows': (lambda: tm.token_entropy(x22[:0]), 'at least one true'),
     'other flags': (lambda: tm.repeats(x22, real=[[1, 1]]), 'one flag per id'),
-    'nothing real': (lambda: tm.entropy(x22, x22), 'at least one true'),
-    'negative': (lambda: tm.entropy(x22 - 1), r'id -1 at \(row, position\) \(0, 0\)'),
+    'nothing real': (lambda: tm.token_entropy(x22, x22), 'at least one true'),
+    'negative': (lambda: tm.token_entropy(x22 - 1), r'id -1 at \(row, position\) \(0, 0\)'),
     'beyond V': (lambda: tm.ngram_counts(x22 + 3, 1, 3), r'id 3 at .* clean ids are 0\.\.2'),
     'a table too large': (lambda: tm.ngram_counts(x22, 9, 70), r'V\^n <= 2\^27'),
     'no characters': (lambda: tm.ngram_counts(x22, 0, 70), 'n >= 1'),
@@ -394,7 +394,7 @@ BAD = {
     'direction': (lambda: tm.stability([[1, 2], [2, 1]], [1, 2], 'low'), "better='low' must be"),
     'other seeds': (lambda: tm.at_equal_entropy((score22, score22), (score22[:, :1],)*2), 'over the same seeds'),
     'flat': (lambda: tm.at_equal_entropy((score22[0],)*2, (score22[0],)*2), 'over the same seeds'),
-    'too many rows': (lambda: tm.text_floor(x22, lambda x, real: {}, 3), '3 rows asked of 2'),
+    'too many rows': (lambda: tm.heldout_text_metrics(x22, lambda x, real: {}, 3), '3 rows asked of 2'),
 }
 
 

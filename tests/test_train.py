@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from remask.core.denoiser import Denoised, Denoiser, load_denoiser, trimmed
 from remask.core.files import open_tensors, save_net, save_tensors
-from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
+from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode_graphs, graph_places, graph_space
 from remask.core.loss import token_weights
-from remask.domains.graphs import graph_rates
+from remask.domains.graphs import graph_rate_network
 from remask.core.schedules import elbo_weight, linear, log_uniform_times, poly, uniform_times
 from remask.core.tokens import real
 from remask.core.train import (
@@ -16,7 +16,7 @@ from remask.core.train import (
     resume, row_losses)
 
 SPACE, EDGES = graph_space(4), torch.arange(N_ROOMS, NO_EDGE + 1)
-ROWS = encode([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(64)], 4)
+ROWS = encode_graphs([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(64)], 4)
 RECIPE = published(token_weights(ROWS, EDGES, V, 13), lr=1e-2, warmup=5, decay=.5, batch=16, ema=.9)
 
 
@@ -29,7 +29,7 @@ def learned():
     "The recipe of v2 with a fresh schedule"
     torch.manual_seed(1)
     how = dict(lr=1e-2, warmup=5, batch=16, ema=.9)
-    return published_v2(RECIPE.token_weight, (~SPACE.legal[:, 0]).long(), alpha=graph_rates(4), **how)
+    return published_v2(RECIPE.token_weight, (~SPACE.legal[:, 0]).long(), alpha=graph_rate_network(4), **how)
 
 
 RECIPES = dict(v1=lambda: RECIPE, v2=learned)
@@ -255,7 +255,7 @@ def test_published_times_are_log_uniform():
 # ---- with t uniform and no weight, the loss is the order-agnostic bound ----
 
 BOUND_SPACE = graph_space(3)
-BOUND_ROWS = encode([Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), Graph((0, 2), ())], 3)
+BOUND_ROWS = encode_graphs([Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), Graph((0, 2), ())], 3)
 
 
 def guess(x, t, real):
@@ -388,7 +388,7 @@ def test_a_damaged_file_is_named(begun, tmp_path, name, spoil):
 def test_the_state_of_another_network_is_refused_and_kept(begun, other):
     path, net = begun/'state.safetensors', fresh(**other)
     kept, before = path.read_bytes(), weights(net)
-    rows, space = encode([Graph((0, 1), ())]*16, other.get('n_max', 4)), graph_space(other.get('n_max', 4))
+    rows, space = encode_graphs([Graph((0, 1), ())]*16, other.get('n_max', 4)), graph_space(other.get('n_max', 4))
     refuses(lambda: fit(net, space, rows, RECIPE, 9, begun), str(path), 'another network', 'delete it')
     assert path.read_bytes() == kept and all(map(torch.equal, before, weights(net)))
 
@@ -415,7 +415,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(tmp_path):
 def test_a_spoiled_network_is_never_saved(tmp_path):
     "NaN between two log entries stops the run at the next save, even at the end, and leaves no state"
     space = graph_space(4)
-    x0 = encode([Graph((0, 1, 2), ((0, 1, 3),))]*16, 4)
+    x0 = encode_graphs([Graph((0, 1, 2), ((0, 1, 3),))]*16, 4)
     net = Denoiser(graph_places(4), space.legal, d=16, layers=1)
     spoil = Recipe(batch=8, weight=lambda alpha, t, real: torch.full((len(t), 1), torch.nan))
     with pytest.raises(ValueError, match='not a number'): fit(net, space, x0, spoil, 9, tmp_path)

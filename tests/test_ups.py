@@ -23,7 +23,7 @@ def rows(B, seed=0):
 
 
 def uniforms(B, seed=1): return torch.rand(B, L, 2, generator=torch.Generator().manual_seed(seed))
-def writer(d=16, seed=0):
+def denoiser(d=16, seed=0):
     torch.manual_seed(seed)
     return Denoiser(torch.zeros(L, 0), SPACE.legal, d, 1, 2, 0., False)
 
@@ -80,7 +80,7 @@ def test_labels_right_wrong_hidden_and_pad():
 def test_the_gradient_stays_in_the_head_and_grows_with_its_weight():
     x0 = rows(8)
     def gradients(weight):
-        net = Headed(writer(), ups=ScoreHead(16, 4))
+        net = Headed(denoiser(), ups=ScoreHead(16, 4))
         torch.manual_seed(5)
         for p in net.heads.parameters(): torch.nn.init.normal_(p)
         noisy = remask_noise()(SPACE, x0, torch.tensor([[.5]]), uniforms(8))
@@ -93,7 +93,7 @@ def test_the_gradient_stays_in_the_head_and_grows_with_its_weight():
 
 def test_the_loss_of_a_recipe_is_the_sum_of_both():
     x0, u = rows(6), uniforms(6)
-    net, t = Headed(writer(), ups=ScoreHead(16)), torch.full((6,), .6)
+    net, t = Headed(denoiser(), ups=ScoreHead(16)), torch.full((6,), .6)
     base = Recipe(remask_noise(), 2)
     noisy = remask_noise()(SPACE, x0, linear(t, x0 != VOCAB.pad), u)
     bce = ups_loss(SPACE)(net(noisy.x_t, .6, x0 != VOCAB.pad), noisy)
@@ -104,11 +104,11 @@ def test_the_loss_of_a_recipe_is_the_sum_of_both():
 def test_a_frozen_network_stays_bit_for_bit_and_its_head_resumes(tmp_path):
     plan = Recipe(remask_noise(.2), 2, heads=ups_loss(SPACE), lr=1e-2, warmup=1, batch=16)
     def taught(folder, *stops):
-        net = Headed(writer().requires_grad_(False), ups=ScoreHead(16))
+        net = Headed(denoiser().requires_grad_(False), ups=ScoreHead(16))
         for n in stops: got = fit(net, SPACE, rows(64), plan, n, folder)
         return got.net
     once, twice = taught(tmp_path/'a', 6), taught(tmp_path/'b', 3, 6)
-    for a, b in zip(once.net.parameters(), writer().parameters()): assert torch.equal(a, b)
+    for a, b in zip(once.net.parameters(), denoiser().parameters()): assert torch.equal(a, b)
     for a, b, c in zip(once.heads.parameters(), twice.heads.parameters(), ScoreHead(16).parameters()):
         assert torch.equal(a, b) and not torch.equal(a, c)
 
@@ -143,6 +143,6 @@ def test_a_head_is_kept_with_its_shape(tmp_path):
     assert torch.equal(got(h), head(h)) and origin == dict(steps=7)
     with pytest.raises(ValueError, match='of width 16, the network has 32'): load_head(tmp_path/'h.safetensors', 32)
     with pytest.raises(ValueError, match='no such file'): load_head(tmp_path/'none.safetensors', 16)
-    save_net(tmp_path/'n.safetensors', writer())
+    save_net(tmp_path/'n.safetensors', denoiser())
     with pytest.raises(Exception) as e: load_head(tmp_path/'n.safetensors', 16)
     assert type(e.value) is ValueError and 'n.safetensors' in str(e.value)

@@ -2,7 +2,7 @@
 import copy
 import pytest, torch
 from remask.core.denoiser import Denoised, Denoiser
-from remask.core.fast import Tally, counted
+from remask.core.fast import NFECounter, count_nfe
 from remask.policies.ranked import compete
 from remask.core.sampler import Process, argmax, categorical, sample
 from remask.core.schedules import linear, uniform_grid
@@ -45,7 +45,7 @@ def test_mistakes_are_independent_and_never_the_original():
 
 
 def test_labels_say_what_is_not_what_was_tried():
-    "A writer that guesses right has made no mistake"
+    "A denoiser that guesses right has made no mistake"
     lucky = own_errors(lambda x, t, ok: Denoised(torch.nn.functional.one_hot(ROWS.clamp(max=5), VOCAB.V)*50.), argmax)
     n = wrong_token(VOCAB.wrong, lucky)(SPACE, ROWS, HALF, U)
     assert n.x_t.equal(ROWS) and n.target.equal(ROWS) and n.asked.equal(ROWS != VOCAB.pad)
@@ -53,13 +53,13 @@ def test_labels_say_what_is_not_what_was_tried():
 
 def test_own_errors_come_from_the_writer_where_it_was_asked():
     seen = []
-    def writer(x, t, ok):
+    def denoiser(x, t, ok):
         seen.append((x, t, ok)); return Denoised(torch.zeros(*x.shape, VOCAB.V))
-    x = own_errors(writer, categorical(1.))(SPACE, ROWS, torch.tensor([[.8]]), U)
+    x = own_errors(denoiser, categorical(1.))(SPACE, ROWS, torch.tensor([[.8]]), U)
     (asked, t, ok), hidden = seen[0], (U[..., 0] >= .8) & (ROWS != VOCAB.pad)
     assert (asked == VOCAB.mask).equal(hidden) and ok.equal(ROWS != VOCAB.pad) and torch.allclose(t, torch.tensor(.2))
     assert x[~hidden].equal(ROWS[~hidden]) and is_clean(SPACE, x).all()
-    assert torch.bincount(x[hidden], minlength=6).double().std() < .1*hidden.sum()/6   # an indifferent writer
+    assert torch.bincount(x[hidden], minlength=6).double().std() < .1*hidden.sum()/6   # an indifferent denoiser
 
 
 @pytest.mark.parametrize('at', ['all_positions', 'corrupted_only'])
@@ -95,12 +95,12 @@ def oracle(x, t, ok):
 
 def test_what_is_wrong_is_hidden_first_and_looks_are_counted():
     "With an oracle as a judge every wrong token is hidden before any right one"
-    tally, seen = Tally(), []
-    judge = Process(counted(oracle, tally), linear, VOCAB.verdicts(L))
-    writer = Process(lambda x, t, ok: Denoised(torch.zeros(*x.shape, VOCAB.V)), linear, SPACE)
-    sample(writer, hide(SPACE, torch.ones(64, L).bool()), uniform_grid(6), compete(not_wrong(judge, VOCAB.wrong)),
+    counter, seen = NFECounter(), []
+    judge = Process(count_nfe(oracle, counter), linear, VOCAB.verdicts(L))
+    denoiser = Process(lambda x, t, ok: Denoised(torch.zeros(*x.shape, VOCAB.V)), linear, SPACE)
+    sample(denoiser, hide(SPACE, torch.ones(64, L).bool()), uniform_grid(6), compete(not_wrong(judge, VOCAB.wrong)),
            categorical(1.), callback=lambda st, new, keep: seen.append((st, new)))
-    assert (tally.rows == 6).all()
+    assert (counter.rows == 6).all()
     e = VOCAB.encode('e')
     for st, new in seen[:-1]:
         bad, hidden = st.draft == e, new == VOCAB.mask

@@ -16,7 +16,7 @@ from .files import load_net
 class Denoised(NamedTuple):
     "What a denoiser returns"
     logits: Tensor              # (B,L,V) unnormalised log-probability of every id at every position
-    hidden: Tensor|None = None  # (B,L,D) last hidden state
+    hidden_states: Tensor|None = None # (B,L,D) those of the last layer
     heads: dict = {}            # name -> (B,L) score logits: ups, prism, ...
 
 # %% ../../nbs/1_core/08_denoiser.ipynb #4571a5c7
@@ -131,7 +131,7 @@ def trimmed(
 def _spread(out, at, L):
     # put the columns of a trimmed answer back where they belong; zeros elsewhere
     place = lambda z: z.new_zeros(len(z), L, *z.shape[2:]).index_copy(1, at, z)
-    return Denoised(place(out.logits), place(out.hidden), {k: place(v) for k, v in out.heads.items()})
+    return Denoised(place(out.logits), place(out.hidden_states), {k: place(v) for k, v in out.heads.items()})
 
 # %% ../../nbs/1_core/08_denoiser.ipynb #b14597ed
 def load_denoiser(

@@ -30,10 +30,10 @@ def framed(ax, low, high):
 # %% ../../nbs/1_core/04_plot.ipynb #5988c2d4
 _PALETTE = [c for l in (.62, .48, .76) for c in sns.husl_palette(16, h=.03, s=.9, l=l)]
 _SALT = 919340  # found by trying: the 22 published methods get 22 colours
-_FIXED = {'reference':'#222222', 'data':'#222222', 'held-out':'#222222', 'floor':'#777777', 'alpha':'#222222'}
+_FIXED = {'reference':'#222222', 'data':'#222222', 'held-out':'#222222', 'heldout':'#777777', 'alpha':'#222222'}
 
 def colour(
-    name:str, # of a method, or one of the references: data, held-out, floor, reference, alpha
+    name:str, # of a method, or one of the references: data, held-out, heldout, reference, alpha
 )->str: # hex
     "Give the one colour of a name"
     pick = int.from_bytes(hashlib.md5(f"{_SALT}{name}".encode()).digest()[:4], 'big')

@@ -100,7 +100,7 @@ def sigma_max(self:StepState)->Tensor: # (B,1) or (B,L)
     return ((1-self.alpha_s)/self.alpha_t.clamp(min=1e-12)).clamp(max=1)
 
 @patch(as_prop=True)
-def n_visible(self:StepState)->Tensor: # (B,1)
+def n_unmasked(self:StepState)->Tensor: # (B,1)
     "How many of ours the schedule wants visible at s"
     return (self.alpha_s*self.ours).sum(1, keepdim=True).round()
 
@@ -124,7 +124,7 @@ def as_is(st):
 
 class Policy(NamedTuple):
     "A sampling method: who is revealed, who is remasked, and the score both may use"
-    reveal: Callable = ancestral  # StepState -> (B,L) in [0,1], read on hidden positions
+    unmask: Callable = ancestral  # StepState -> (B,L) in [0,1], read on hidden positions
     remask: Callable = never      # StepState -> (B,L) in [0,1], read on decoded positions
     score:  Callable = confidence # StepState -> (B,L), higher = keep
     edit:   Callable = as_is      # StepState after the coins -> (B,L) ids; may change shown tokens
@@ -167,7 +167,7 @@ def advance(
     "Decide, flip the coins, and let the policy edit what is visible"
     st = replace(st, score=policy.score(st))
     st = replace(st, sigma=policy.remask(st)*(st.s > 0))          # nothing is remasked on the last step
-    keep = torch.where(st.masked, policy.reveal(st), 1 - st.sigma)
+    keep = torch.where(st.masked, policy.unmask(st), 1 - st.sigma)
     visible = ~st.ours | (u < keep)
     x, psi = torch.where(visible, st.draft, mask), torch.where(st.masked & visible, st.p, st.psi)
     return policy.edit(replace(st, x=x, psi=psi, shown=st.ours & visible)), psi, keep
@@ -196,7 +196,7 @@ def sample(
 
 # %% ../../nbs/1_core/11_sampler.ipynb #f2db8d53
 def _read(part, st): # where a part of a policy is read
-    return {'reveal': st.masked, 'remask': st.decoded, 'score': st.ours}[part]
+    return {'unmask': st.masked, 'remask': st.decoded, 'score': st.ours}[part]
 
 class _Guard(NamedTuple):
     part: str; f: Callable; low: float; high: float; name: str = ''
@@ -255,5 +255,5 @@ def checked(
     if x.shape[1] != proc.space.L: raise ValueError(f"x has {x.shape[1]} positions, its space {proc.space.L}")
     part = lambda name, low=0, high=1: _Guard(name, getattr(policy, name), low, high, policy.name)
     return (proc._replace(denoise=_guarded(proc)),
-            Policy(part('reveal'), part('remask'), part('score', -torch.inf, torch.inf),
+            Policy(part('unmask'), part('remask'), part('score', -torch.inf, torch.inf),
                    _may_edit(policy.edit, proc.space, policy.name), policy.name))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'linear', 'exponential', 'cosine', 'poly', 'check_schedule', 'slope', 'elbo_weight', 'mean_alpha', 'when',
-           'uniform_times', 'log_uniform_times', 'uniform_grid', 'visible_grid']
+           'uniform_times', 'log_uniform_times', 'uniform_grid', 'unmasked_grid']
 
 # %% ../../nbs/1_core/05_schedules.ipynb #f1a10799
 import math
@@ -107,7 +107,7 @@ def uniform_grid(
     if n < 1: raise ValueError(f"steps={n}: at least one step is needed")
     return torch.arange(n, -1, -1, dtype=torch.float64)/n
 
-def visible_grid(
+def unmasked_grid(
     n:int, # steps
     alpha, real:Tensor, # schedule and (1,L) bool
 )->Tensor: # (n+1,) float64 times from 1 to 0

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['ROOMS', 'RELATIONS', 'N_ROOMS', 'N_RELATIONS', 'NO_EDGE', 'MASK', 'PAD', 'V', 'Graph', 'pairs', 'graph_space',
-           'slots', 'room_slots', 'graph_places', 'graph_fault', 'encode', 'decode', 'relate', 'graph_rates', 'Split',
-           'split']
+           'slots', 'room_slots', 'graph_places', 'graph_fault', 'encode_graphs', 'decode_graphs', 'relate',
+           'graph_rate_network', 'Split', 'split_indices']
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #077e3623
 from typing import NamedTuple
 import numpy as np, torch
 from torch import Tensor
 from ..core.tokens import TokenSpace
-from ..core.rate_network import Rates
+from ..core.rate_network import RateNetwork
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #383355ea
 ROOMS = ('LivingRoom','MasterRoom','Kitchen','Bathroom','DiningRoom','ChildRoom','StudyRoom','SecondRoom',
@@ -86,7 +86,7 @@ def graph_fault(g:Graph, n_max):
     if len({e[:2] for e in g.edges}) < len(g.edges): return "two edges between the same two rooms"
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #b0c9ec36
-def encode(
+def encode_graphs(
     graphs, # Graphs
     n_max:int=8,
 )->Tensor: # (N,L) ids
@@ -105,7 +105,7 @@ def encode(
 def _at(i, j, n_max): return n_max + i*n_max - i*(i+1)//2 + j - i - 1
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #f3ecf5fc
-def decode(
+def decode_graphs(
     x:Tensor, # (N,L) ids
     n_max:int=8,
 )->list: # N Graphs
@@ -143,14 +143,14 @@ def relate(
     return np.where(near, N_ROOMS + r, NO_EDGE)
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #6a1e0002
-def graph_rates(
+def graph_rate_network(
     n_max:int=8, # room slots
     **options, # K, low, high
-)->Rates:
+)->RateNetwork:
     "Make a fresh learned schedule for graphs"
     places = graph_places(n_max)
     _, kind, own, touched = places.split([1, 1, n_max, n_max], 1)
-    return Rates(own + touched, kind[:, 0].long(), **options)
+    return RateNetwork(own + touched, kind[:, 0].long(), **options)
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #eb07e0ba
 class Split(NamedTuple):
@@ -159,7 +159,7 @@ class Split(NamedTuple):
     val: Tensor # (N_val,)
     test: Tensor # (N_test,)
 
-def split(
+def split_indices(
     n:int, # number of graphs
     seed:int=42,
     fractions=(.8, .1, .1), # of train, validation and test; they add up to 1

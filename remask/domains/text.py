@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ASCII', 'FORMS', 'Vocabulary', 'fingerprint', 'Corpus', 'corpus', 'plain', 'python_reference', 'Normalised',
-           'normalised', 'read_text', 'Parts', 'split', 'windows', 'infill', 'boundaries', 'word_of', 'line_of']
+           'normalised', 'read_text', 'Parts', 'split_text', 'windows', 'infill', 'boundaries', 'word_of', 'line_of']
 
 # %% ../../nbs/3_domains/05_text.ipynb #e23c84ce
 import hashlib, platform, unicodedata
@@ -207,7 +207,7 @@ class Parts(NamedTuple):
     val: Tensor # (M_val,) ids
     test: Tensor # (M_test,) ids
 
-def split(
+def split_text(
     ids:Tensor, # (M,) ids of a text
     shares=(.9, .05, .05), # of train, validation and test; they add up to 1
 )->Parts:

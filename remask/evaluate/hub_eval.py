@@ -14,12 +14,14 @@ from torch import Tensor
 from ..core.tokens import top
 from ..core.schedules import linear, uniform_grid
 from ..core.sampler import Noise, Process, argmax, observe, sample
-from ..core.fast import Tally
+from ..core.fast import NFECounter
 from ..lm.blocks import Writing
 from ..lm.hub_model import Hub
-from ..lm.hub import SOURCES, Targets, arm, other_id
+from ..lm.hub import SOURCES, Targets, lm_policy, other_id
 from ..policies.ups import by_head
-from .answer_metrics import Mended, found, mend, mended, pass_at, planted, right_answers, share
+from remask.evaluate.answer_metrics import (
+    RepairStatistics, detection_metrics, inject_errors, pass_at, remask_below, repair_statistics,
+    right_answers, share)
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #30852162
 def answer_process(
@@ -50,7 +52,7 @@ def inject(
     where = _places(hub, answers)
     noise = torch.Generator().manual_seed(seed)  # not the sampler's
     u = torch.rand(*answers.shape, 3, generator=noise).to(answers.device)
-    if maker == 'own': return planted(proc, answers, where, k, u)
+    if maker == 'own': return inject_errors(proc, answers, where, k, u)
     if (room := int(where.sum(1).min())) < k: raise ValueError(f"{k} mistakes in {room} places: inject fewer")
     at = top(u[..., 0], where, torch.full((len(answers), 1), k, device=answers.device))
     return torch.where(at, other_id(proc.space, answers, u[..., 2]), answers)
@@ -75,7 +77,7 @@ def detect(
     where, one = _places(hub, answers), torch.ones_like(bad, dtype=torch.float64)
     numbers = torch.arange(len(bad), device=bad.device)
     st = observe(proc, bad, one, where, .5, 0., argmax, Noise(0, numbers), 0)
-    return [dict(source=name, **found(score(st), bad != answers, where, below))
+    return [dict(source=name, **detection_metrics(score(st), bad != answers, where, below))
             for name, score in scores_of(hub).items()]
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #caa90983
@@ -84,17 +86,17 @@ def repair_answers(
     hub:Hub, made:Targets, bad:Tensor,
     source:str='tps_prob', # of `scores_of`
     below:float=.5, rounds:int=4, # what scores less is masked; evaluations at most
-)->Mended:
+)->RepairStatistics:
     "Mask what scores too low, predict it again, and count what was repaired and what was harmed"
-    answers, proc, tally = made.rows.x[:, made.P:], answer_process(hub, made), Tally()
+    answers, proc, counter = made.rows.x[:, made.P:], answer_process(hub, made), NFECounter()
     where = _places(hub, answers)
     def counted(x, t, ok):
-        tally.add(torch.ones(len(x), dtype=torch.bool, device=x.device))
+        counter.add(torch.ones(len(x), dtype=torch.bool, device=x.device))
         return proc.denoise(x, t, ok)
-    policy, numbers = mend(scores_of(hub)[source], below), torch.arange(len(bad), device=bad.device)
+    policy, numbers = remask_below(scores_of(hub)[source], below), torch.arange(len(bad), device=bad.device)
     after = sample(proc._replace(denoise=counted), bad, uniform_grid(rounds), policy, argmax,
                    Noise(0, numbers), ~where, check=False)
-    return mended(bad, after, answers, where, tally.rows)
+    return repair_statistics(bad, after, answers, where, counter.rows)
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #190aec13
 class Answered(NamedTuple):
@@ -147,8 +149,8 @@ def policies(
 )->dict: # name -> policy
     "List the policies that are compared: without remasking, and remasking by every score the model has"
     ends, heads = hub.ids.ends if gate else (), _heads(hub)
-    ours = {'no_remask': arm('commit', 'tps_prob', heads, ends)}
-    return ours | {f'remask_{s}': arm('dynamic', s, heads, ends) for s in (*heads, *SOURCES)}
+    ours = {'no_remask': lm_policy('no_remask', 'tps_prob', heads, ends)}
+    return ours | {f'remask_{s}': lm_policy('remask', s, heads, ends) for s in (*heads, *SOURCES)}
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #4e45e5d1
 def compare_policies(

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from ..core.sampler import Noise, nucleus
 from .blocks import Writing, drawn, log_likelihood, write
 from .hub_model import Hub
-from .hub import arm, load_hub, semi_autoregressive
+from .hub import lm_policy, load_hub, semi_autoregressive
 
 # %% ../../nbs/5_lm/05_harness.ipynb #d1e047cb
 def _ids(tokenizer, text): return tokenizer(text, add_special_tokens=False)['input_ids']
@@ -400,8 +400,8 @@ class ModelArgs(NamedTuple):
     dtype: str|None = None
     trust_remote_code: bool = False
     answer: int = 128; block: int = 32; steps: int|None = None # of an answer; default: one step a token
-    policy: str = 'commit'; source: str = 'tps_prob'           # as in `hub.arm`
-    gate_ends: bool = False; no_ends: bool = False             # put end tokens last; never generate one
+    policy: str = 'no_remask'; source: str = 'tps_prob'           # as in `hub.arm`
+    suppress_ends: bool = False; no_ends: bool = False             # put end tokens last; never generate one
     temperature: float = 0.; guidance: float = 0.              # where a request does not name a temperature
     gen_length: int|None = None  # positions of every answer, whatever a task asks for
     draws: int = 128; seed: int = 1234; greedy: bool = False   # as in `HarnessLM`
@@ -441,7 +441,7 @@ def load_harness_lm(
 )->HarnessLM:
     "Load a model as `model_args` describe it"
     heads = dict(ups=args.ups) if args.ups else {}
-    policy = arm(args.policy, args.source, heads)
+    policy = lm_policy(args.policy, args.source, heads)
     steps = args.answer if args.steps is None else args.steps
     how = semi_autoregressive(args.answer, args.block, steps, policy=policy, draw=drawn(args.temperature),
                               guidance=args.guidance)
@@ -449,7 +449,7 @@ def load_harness_lm(
     if args.dtype: said |= dict(dtype=args.dtype)
     hub = load_hub(args.pretrained, heads, args.adapter, args.trust_remote_code, **said)
     _place(hub, args.device)
-    if args.gate_ends: how = how._replace(policy=arm(args.policy, args.source, heads, hub.ids.ends))
+    if args.suppress_ends: how = how._replace(policy=lm_policy(args.policy, args.source, heads, hub.ids.ends))
     return _sized(HarnessLM(hub, how, args.answer, args.draws, args.seed, args.batch_size, args.greedy), args)
 
 # %% ../../nbs/5_lm/05_harness.ipynb #01120a00

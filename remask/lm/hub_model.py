@@ -203,7 +203,7 @@ def _by_length(ask, x, t, real, at): # one call for each set of real positions, 
         parts.append(ask(x[rows][:, columns], t[rows], real[rows][:, columns], place[at[rows]]))
         order.append(rows)
     back = torch.cat(order).argsort()
-    hidden = None if parts[0].hidden is None else torch.cat([p.hidden for p in parts])[back]
+    hidden = None if parts[0].hidden_states is None else torch.cat([p.hidden_states for p in parts])[back]
     heads = {k: torch.cat([p.heads[k] for p in parts])[back] for k in parts[0].heads}
     return Denoised(torch.cat([p.logits for p in parts])[back], hidden, heads)
 

@@ -16,7 +16,7 @@ from lm_eval.api.instance import Instance
 from transformers import AutoTokenizer
 from ..core.sampler import Policy
 from .blocks import Writing, drawn
-from .hub import arm, load_hub, semi_autoregressive
+from .hub import lm_policy, load_hub, semi_autoregressive
 from .harness import HarnessLM
 
 # %% ../../nbs/5_lm/06_opencompass.ipynb #2da2e95c
@@ -65,8 +65,8 @@ def compass_policy(
     "Make the policy that `confidence_source` names"
     heads = ['ups'] if args.ups_head else []
     last = ends if args.diff_confidence_eos_eot_inf else ()
-    if args.confidence_source is None: return arm('commit', ORDERS[args.remasking], heads, last)
-    return arm('dynamic', args.confidence_source, heads, last)
+    if args.confidence_source is None: return lm_policy('no_remask', ORDERS[args.remasking], heads, last)
+    return lm_policy('remask', args.confidence_source, heads, last)
 
 def compass_writing(
     args:CompassArgs,

@@ -12,15 +12,15 @@ from importlib.util import find_spec
 from pathlib import Path
 import torch
 from ..domains.readers import READERS, read_graphs, write_jsonl
-from ..domains.graphs import decode
+from ..domains.graphs import decode_graphs
 from ..domains.plans import plan_tokens, plans
 from ..domains.text import Vocabulary, infill
 from ..core.schedules import linear, uniform_grid
 from ..core.denoiser import trimmed
 from ..core.sampler import Noise, Process, sample
-from ..core.fast import Tally
-from ..methods.exact_benchmark import field_table
-from ..methods.text_checkpoints import SCORES, Desk, open_desk, text_method
+from ..core.fast import NFECounter
+from ..methods.exact_benchmark import method_table
+from ..methods.text_checkpoints import SCORES, TextCheckpoints, load_text_checkpoints, text_method
 
 # %% ../../nbs/7_pipeline/04_cli.ipynb #4dc56e18
 def data(
@@ -46,7 +46,7 @@ def synthesise(
 )->str: # what was done, for people
     "Write synthetic floor plans"
     made = plans(n, seed)
-    write_jsonl(to, decode(plan_tokens(made.types, made.boxes)))
+    write_jsonl(to, decode_graphs(plan_tokens(made.types, made.boxes)))
     return f"{n:,} plans of seed {seed} written to {to}"
 
 # %% ../../nbs/7_pipeline/04_cli.ipynb #81aa1fdf
@@ -75,16 +75,16 @@ def painted(
 
 # %% ../../nbs/7_pipeline/04_cli.ipynb #ee16c69d
 def watched(
-    desk:Desk,
+    nets:TextCheckpoints,
     prompt:str, # with ░ where the model is to write
     score:str, strength:float=0., # what is worth keeping, and randomness_strength
     steps:int=32, seed:int=0,
     tell=lambda text, new, lost: None, # as in `Watch`
 )->Watch: # its last frame holds the text
     "Fill in one prompt by `repair`, and keep what each step did"
-    m = text_method(desk, Tally(), 'repair', score, 'sum', strength)
-    x, watch = infill(desk.vocab, prompt, desk.L)[None], Watch(desk.vocab, tell)
-    proc = Process(trimmed(desk.writer(score)), linear, desk.vocab.space(desk.L))
+    m = text_method(nets, NFECounter(), 'remask_lowest', score, 'sum', strength)
+    x, watch = infill(nets.vocab, prompt, nets.L)[None], Watch(nets.vocab, tell)
+    proc = Process(trimmed(nets.denoiser(score)), linear, nets.vocab.space(nets.L))
     noise = Noise(seed, torch.zeros(1, dtype=torch.long))
     with torch.no_grad(): sample(proc, x, uniform_grid(steps), m.policy, m.draw, noise, callback=watch)
     return watch
@@ -103,9 +103,9 @@ def demo(
     pause:float=.1, # seconds per step
 )->str: # the text
     "Show a text forming, its mistakes hidden again and repaired"
-    desk = open_desk(Path('build/networks')/text)
-    prompt = '░'*desk.L if prompt is None else prompt
-    watch = watched(desk, prompt, score, strength, steps, seed, partial(_tell, pause))
+    nets = load_text_checkpoints(Path('build/networks')/text)
+    prompt = '░'*nets.L if prompt is None else prompt
+    watch = watched(nets, prompt, score, strength, steps, seed, partial(_tell, pause))
     said = watch.frames[-1][0]
     return '\n'*(len(said)//64 + 2) + said
 
@@ -114,7 +114,7 @@ def methods(
     to:str=None, # a Markdown file to write it into, between the marks; None: only show it
 )->str:
     "Measure every method of the field on an exact world, and write the table"
-    table = field_table()
+    table = method_table()
     if to is None: return table
     page = Path(to).read_text()
     if page.count(MARKS[0]) != 1 or page.count(MARKS[1]) != 1:

@@ -11,16 +11,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ..core.tokens import real, restrict, top
 from ..core.forward import Noisy, mask_forward, uniforms
 from ..core.sampler import Policy, confidence
-from .ranked import reveal_top, take_back
+from .ranked import remask_bottom, unmask_top
 from .ups import by_head
 
 # %% ../../nbs/2_policies/06_prism.ipynb #670f23bc
 def just_written(
-    denoise, # the writer, (x, t, real) -> Denoised
+    denoise, # the denoiser, (x, t, real) -> Denoised
     draw, # (logits, u) -> ids
     k:int=4, # tokens it writes per row
 ): # like `mask_forward`; needs three streams
-    "Hide tokens and let the writer fill k of the holes in one pass (arXiv 2510.01384)"
+    "Hide tokens and let the denoiser fill k of the holes in one pass (arXiv 2510.01384)"
     if k < 1: raise ValueError(f"k={k}: the head is asked about at least one token")
     @torch.no_grad()
     def forward(space, x0, alpha_t, u):
@@ -50,4 +50,4 @@ def prism(
     order=confidence, # StepState -> (B,L), who is revealed first
 )->Policy:
     "Take back the k tokens the head scores lowest, and reveal on schedule (PRISM, arXiv 2510.01384)"
-    return Policy(reveal_top(order), take_back(k), by_head('prism'))
+    return Policy(unmask_top(order), remask_bottom(k), by_head('prism'))

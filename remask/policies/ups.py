@@ -43,7 +43,7 @@ class Headed(nn.Module):
     def forward(self, x, t, real, at=None):
         "Score ids as the network does, and positions by the heads"
         out = self.net(x, t, real, at)
-        return out._replace(heads=out.heads | {k: head(out.hidden) for k, head in self.heads.items()})
+        return out._replace(heads=out.heads | {k: head(out.hidden_states) for k, head in self.heads.items()})
 
 def load_head(
     path, # file `save_net` wrote

@@ -13,11 +13,11 @@ from torch import Tensor
 from ..core.tokens import TokenSpace, is_legal, real, restrict
 from ..core.forward import Noisy, mask_forward, other_token, uniforms
 from ..core.sampler import Process
-from .ranked import proofread
+from .ranked import extra_pass
 
 # %% ../../nbs/2_policies/07_wrong_token.ipynb #b9c76a4f
 def random_tokens(
-    space:TokenSpace, # the writer's: what a wrong token may be
+    space:TokenSpace, # the denoiser's: what a wrong token may be
     x0:Tensor, alpha_t:Tensor, # (B,L) clean ids; (B,1) or (B,L) probability that a token stays
     u:Tensor, # (B,L,2) uniforms
 )->Tensor: # (B,L) ids
@@ -27,10 +27,10 @@ def random_tokens(
 
 # %% ../../nbs/2_policies/07_wrong_token.ipynb #004221c2
 def own_errors(
-    denoise, # the writer, (x, t, real) -> Denoised
+    denoise, # the denoiser, (x, t, real) -> Denoised
     draw:Callable, # (logits, u) -> ids
 )->Callable: # like `random_tokens`
-    "Replace tokens by what the writer puts in their place, in one pass"
+    "Replace tokens by what the denoiser puts in their place, in one pass"
     @torch.no_grad()
     def corrupt(space, x0, alpha_t, u):
         x_t, hidden, _ = mask_forward(space, x0, alpha_t, u)
@@ -72,8 +72,8 @@ def not_wrong(
     "Score a token by the probability that it is not WRONG, of whatever kind"
     if not judge.space.legal[:, wrong].any():
         raise ValueError(f"the judge may not answer WRONG (id {wrong}): give it the vocabulary's `verdicts`")
-    p = proofread(judge)
-    return lambda st: 1 - p(st)[..., wrong:].sum(-1)
+    def score(st): return 1 - st.logits.double().softmax(-1)[..., wrong:].sum(-1)
+    return extra_pass(score, judge)
 
 # %% ../../nbs/2_policies/07_wrong_token.ipynb #5bdfacf0
 def merged(

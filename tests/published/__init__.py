@@ -4,7 +4,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 from remask.lm.families import bridge, default_rope
-from remask.lm.hub import load_hub, save_small
+from remask.lm.hub import load_hub
+from remask.lm.hub_model import save_small
 
 HERE = pathlib.Path(__file__).parent
 CLASSES = dict(  # name -> configuration, model, the loaders its `auto_map` names

@@ -5,8 +5,9 @@ import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from matplotlib.colors import to_rgb
+from remask.domains import graph_plot
 from remask.core import plot as show
-from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph, encode, graph_space, pairs, relate
+from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph, encode_graphs, graph_space, pairs, relate
 from remask.core.tokens import TokenSpace
 
 SPACE = TokenSpace(2, 3, torch.tensor([[1, 1, 0, 0]]*6).bool())
@@ -49,7 +50,7 @@ def random_boxes(n, seed):
 def test_real_plans_are_laid_out_truly(types, boxes):
     g = diagram(types, boxes)
     assert len(g.edges) == {8: 13, 6: 9}[len(types)]
-    z = show.layout(g)
+    z = graph_plot.layout(g)
     assert not list(lies(g, z))
     gaps = np.linalg.norm(z[:, None] - z[None], axis=-1)[np.triu_indices(len(z), 1)]
     assert gaps.min() > .8  # circles have radius .4: none covers another
@@ -59,8 +60,8 @@ def test_real_plans_are_laid_out_truly(types, boxes):
 @given(st.integers(1, 14), st.integers(0, 10**6))
 def test_any_boxes_are_laid_out_truly_and_never_contradict(n, seed):
     g = diagram((0,)*n, random_boxes(n, seed))
-    assert show.orders(g)[2] == set()
-    z = show.layout(g)
+    assert graph_plot.orders(g)[2] == set()
+    z = graph_plot.layout(g)
     assert z.shape == (n, 2) and np.isfinite(z).all() and not list(lies(g, z))
 
 
@@ -70,27 +71,27 @@ def test_nonsense_diagrams_show_all_but_the_edges_drawn_red(n, seed):
     rng = np.random.default_rng(seed)
     at = [ij for ij in pairs(n).tolist() if rng.random() < .6]
     g = Graph((0,)*n, tuple((i, j, int(rng.integers(10))) for i, j in at))
-    against = show.orders(g)[2]
-    assert not list(lies(g, show.layout(g), against))
-    ax = show.show_graph(g)
+    against = graph_plot.orders(g)[2]
+    assert not list(lies(g, graph_plot.layout(g), against))
+    ax = graph_plot.show_graph(g)
     red = [line for line in ax.lines if line.get_color() == 'crimson' and line.get_marker() in (None, 'None')]
     assert len(red) == len(against)
 
 
 def test_layout_is_the_same_every_time():
     g = diagram(*REAL[0])
-    np.testing.assert_array_equal(show.layout(g), show.layout(g))
+    np.testing.assert_array_equal(graph_plot.layout(g), graph_plot.layout(g))
 
 
 def test_a_circle_of_relations_is_found():
-    assert show.orders(Graph((0, 1, 2), ((0, 1, 2), (1, 2, 2), (0, 2, 7))))[2] == {(0, 2)}
-    assert show.orders(Graph((0, 1, 2), ((0, 1, 3), (1, 2, 3), (0, 2, 6))))[2] == {(0, 2)}
-    assert show.orders(Graph((0, 1, 2), ((0, 1, 2), (1, 2, 2), (0, 2, 2))))[2] == set()
+    assert graph_plot.orders(Graph((0, 1, 2), ((0, 1, 2), (1, 2, 2), (0, 2, 7))))[2] == {(0, 2)}
+    assert graph_plot.orders(Graph((0, 1, 2), ((0, 1, 3), (1, 2, 3), (0, 2, 6))))[2] == {(0, 2)}
+    assert graph_plot.orders(Graph((0, 1, 2), ((0, 1, 2), (1, 2, 2), (0, 2, 2))))[2] == set()
 
 
 def test_a_diagram_has_a_circle_per_room_a_line_per_edge_and_a_dot_per_inside():
     g = Graph((0, 1, 2, 3), ((0, 1, 3), (0, 2, 5), (1, 2, 7), (2, 3, 4)))
-    ax = show.show_graph(g)
+    ax = graph_plot.show_graph(g)
     assert (len(ax.patches), len(ax.texts), len(ax.lines)) == (4, 4, 4 + 2)
     assert [t.get_text() for t in ax.texts] == ['Living', 'Master', 'Kitchen', 'Bath']
     low, high = ax.get_ylim()
@@ -102,26 +103,26 @@ def test_a_diagram_has_a_circle_per_room_a_line_per_edge_and_a_dot_per_inside():
 
 
 def test_a_half_hidden_row_is_drawn_as_far_as_it_is_known():
-    x = encode([Graph((0, 1, 2), ((0, 1, 3), (0, 2, 7)))])[0]
+    x = encode_graphs([Graph((0, 1, 2), ((0, 1, 3), (0, 2, 7)))])[0]
     x[1], x[8] = MASK, MASK  # room 1, and the relation of rooms 0 and 1
-    ax = show.show_graph(x, at=np.array([[0, 0], [1, 1], [2, 0.]]))
+    ax = graph_plot.show_graph(x, at=np.array([[0, 0], [1, 1], [2, 0.]]))
     assert [p.get_hatch() for p in ax.patches] == [None, '////', None]
     assert len(ax.texts) == 2 and sorted(line.get_linestyle() for line in ax.lines) == ['-', ':']
     hidden = torch.where(x == PAD, PAD, MASK)
-    assert len(show.show_graph(hidden).lines) == 3
+    assert len(graph_plot.show_graph(hidden).lines) == 3
 
 
 def test_n_max_is_read_from_the_row():
     g = Graph((0, 1, 2), ((0, 2, 3),))
-    for n_max in (3, 8, 14): assert show._read(encode([g], n_max)[0])[:2] == tuple(g)
+    for n_max in (3, 8, 14): assert show._read(encode_graphs([g], n_max)[0])[:2] == tuple(g)
 
 
 def test_grids_and_films_have_a_panel_per_picture():
     gs = [Graph((0, 1), ((0, 1, 2),))]*5
-    assert len(show.show_graphs(gs, cols=3)) == 5 and len(plt.gcf().axes) == 6
-    assert len(show.show_graphs(encode(gs), titles=list('abcde'))) == 5
-    x = encode(gs)[0]
-    axs = show.show_film(torch.stack([torch.where(x == PAD, PAD, MASK), x, x]), frames=6)
+    assert len(graph_plot.show_graphs(gs, cols=3)) == 5 and len(plt.gcf().axes) == 6
+    assert len(graph_plot.show_graphs(encode_graphs(gs), titles=list('abcde'))) == 5
+    x = encode_graphs(gs)[0]
+    axs = graph_plot.show_film(torch.stack([torch.where(x == PAD, PAD, MASK), x, x]), frames=6)
     assert [ax.get_title() for ax in axs] == ['step 0', 'step 1', 'step 2']
     assert len({tuple(p.center) for ax in axs for p in ax.patches}) == 2  # nothing moves
 
@@ -134,16 +135,16 @@ def test_tokens_are_cells_with_names_and_bars():
     assert ''.join(t.get_text() for t in ax.texts) == 'abbbbaaa'
     assert all(b.get_height() == pytest.approx(-.46) for b in bars)
     assert len({c.get_facecolor() for c in cells if not c.get_hatch()}) == 2
-    row = encode([Graph((0, 1), ((0, 1, 4),))])[0]
-    texts = show.show_tokens(row, graph_space(8), **show.GRAPH_LOOK).texts
+    row = encode_graphs([Graph((0, 1), ((0, 1, 4),))])[0]
+    texts = show.show_tokens(row, graph_space(8), **graph_plot.GRAPH_LOOK).texts
     assert [t.get_text() for t in texts] == ['Living', 'Master', '⊂']
 
 
 def test_a_trajectory_marks_every_event_once():
     s = torch.tensor([[2, 2, 2, 3, 3, 3], [0, 2, 1, 3, 3, 3], [2, 2, 1, 3, 3, 3], [1, 0, 1, 3, 3, 3]])
     ax = show.show_trajectory(s, SPACE, 'ab')
-    revealed, remasked = [{tuple(p) for p in c.get_offsets().tolist()} for c in ax.collections]
-    assert revealed == {(1, 0), (1, 2), (3, 0), (3, 1)}  # (step, position)
+    unmasked, remasked = [{tuple(p) for p in c.get_offsets().tolist()} for c in ax.collections]
+    assert unmasked == {(1, 0), (1, 2), (3, 0), (3, 1)}  # (step, position)
     assert remasked == {(2, 0)}
     assert ax.images[0].get_array().shape == (3, 4, 3)   # PAD is not drawn
     assert [t.get_text() for t in ax.texts] == ['b', 'a', 'b']
@@ -172,7 +173,7 @@ def test_bars_keep_order_colour_and_spread():
 
 def test_a_plan_draws_small_rooms_over_large_ones():
     types, boxes = (2, 0, 3), [[0, 0, 10, 10], [0, 0, 50, 40], [30, 20, 50, 40]]
-    ax = show.show_plan(types, boxes)
+    ax = graph_plot.show_plan(types, boxes)
     assert [p.get_width() for p in ax.patches] == [50, 20, 10]
     assert [t.get_text() for t in ax.texts] == ['Living', 'Bath', 'Kitchen'] and ax.yaxis_inverted()
 
@@ -192,19 +193,19 @@ def test_a_name_has_one_colour_and_the_published_methods_have_22():
 
 
 @pytest.mark.parametrize('bad,why', [
-    (lambda: show.show_graph(torch.zeros(7)), 'n\\(n\\+1\\)/2'),
-    (lambda: show.show_graph(torch.zeros(2, 36)), 'n\\(n\\+1\\)/2'),
-    (lambda: show.show_graph(torch.zeros(36, dtype=int)), 'a room stands where a relation belongs'),
-    (lambda: show.show_graph(Graph((0, 1), ()), at=np.zeros((3, 2))), 'as many places'),
-    (lambda: show.show_graphs([]), 'no diagrams'),
-    (lambda: show.show_film(torch.zeros(36, dtype=int)), r'must be \(S,L\)'),
+    (lambda: graph_plot.show_graph(torch.zeros(7)), 'n\\(n\\+1\\)/2'),
+    (lambda: graph_plot.show_graph(torch.zeros(2, 36)), 'n\\(n\\+1\\)/2'),
+    (lambda: graph_plot.show_graph(torch.zeros(36, dtype=int)), 'a room stands where a relation belongs'),
+    (lambda: graph_plot.show_graph(Graph((0, 1), ()), at=np.zeros((3, 2))), 'as many places'),
+    (lambda: graph_plot.show_graphs([]), 'no diagrams'),
+    (lambda: graph_plot.show_film(torch.zeros(36, dtype=int)), r'must be \(S,L\)'),
     (lambda: show.show_trajectory(torch.zeros(6, dtype=int), SPACE), r'must be \(S,L\)'),
     (lambda: show.show_tokens(torch.zeros(2, 6, dtype=int), SPACE, p=torch.zeros(6)), 'one number per token'),
     (lambda: show.show_curve({}), 'curves is empty'),
     (lambda: show.show_trajectories({}, SPACE), 'runs is empty'),
     (lambda: show.show_trajectories(dict(a=torch.zeros(6, dtype=int)), SPACE), r'must be \(S,L\)'),
     (lambda: show.show_bars(pd.DataFrame(dict(a=[1])), ['b']), "no column 'b': there are a"),
-    (lambda: show.show_plan((0, 1), [[0, 0, 1, 1]]), '2 types need'),
+    (lambda: graph_plot.show_plan((0, 1), [[0, 0, 1, 1]]), '2 types need'),
 ])
 def test_bad_input_is_refused_before_a_figure_is_opened(bad, why):
     with pytest.raises(ValueError, match=why): bad()

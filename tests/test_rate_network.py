@@ -4,29 +4,29 @@ from pathlib import Path
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 from remask.core.denoiser import Denoiser
-from remask.core.rate_network import load_rates
+from remask.core.rate_network import load_rate_network
 from remask.core.files import save_net
 from remask.core.forward import mask_forward, straight_through
-from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode, graph_places, graph_space
+from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode_graphs, graph_places, graph_space
 from remask.core.loss import token_weights
-from remask.methods.generation import generate
+from remask.methods.generation import generate_rows
 from remask.methods.registry import get_method
-from remask.core.rate_network import Rates, mixed_powers
-from remask.domains.graphs import graph_rates
+from remask.core.rate_network import RateNetwork, mixed_powers
+from remask.domains.graphs import graph_rate_network
 from remask.core.schedules import check_schedule, elbo_weight, linear, slope, uniform_grid
 from remask.core.tokens import hide, is_clean, real
 from remask.core.train import published_v2, row_losses
 
 N_MAX = 4
 SPACE = graph_space(N_MAX)
-ROWS = encode([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(24)], N_MAX)
+ROWS = encode_graphs([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(24)], N_MAX)
 TOKEN_WEIGHT = token_weights(ROWS, torch.arange(N_ROOMS, NO_EDGE + 1), V, 13)
 
 
 @pytest.fixture(scope='module')
 def rates():
     torch.manual_seed(3)
-    out = graph_rates(N_MAX)
+    out = graph_rate_network(N_MAX)
     for p in out.parameters(): torch.nn.init.normal_(p, std=.7)     # far from "all positions alike"
     return out
 
@@ -52,7 +52,7 @@ def test_alpha_is_the_published_formula(rates, t):
 
 def test_the_published_size_and_range():
     for n_max in (8, 14):
-        fresh = graph_rates(n_max)
+        fresh = graph_rate_network(n_max)
         assert sum(p.numel() for p in fresh.parameters()) == 32*n_max + 4484
     ends = fresh(torch.tensor([0., 1.]), torch.ones(2, 105).bool())
     assert ends[0].tolist() == pytest.approx([1/(1 + math.exp(-13))]*105, abs=1e-12)
@@ -83,17 +83,17 @@ def test_autocast_does_not_touch_it(rates):
 
 def test_checkpoints_know_their_shape(rates, tmp_path):
     save_net(tmp_path/'rates.safetensors', rates, steps=7)
-    again, origin = load_rates(tmp_path/'rates.safetensors', L=SPACE.L)
+    again, origin = load_rate_network(tmp_path/'rates.safetensors', L=SPACE.L)
     ok = torch.ones(1, SPACE.L).bool()
     assert origin == dict(steps=7) and torch.equal(again(.7, ok), rates(.7, ok))
-    with pytest.raises(ValueError, match='10 positions, but 36'): load_rates(tmp_path/'rates.safetensors', L=36)
+    with pytest.raises(ValueError, match='10 positions, but 36'): load_rate_network(tmp_path/'rates.safetensors', L=36)
     save_net(tmp_path/'net.safetensors', Denoiser(graph_places(4), SPACE.legal, d=16, layers=1))
-    with pytest.raises(ValueError, match='net.safetensors: holds no Rates'): load_rates(tmp_path/'net.safetensors')
+    with pytest.raises(ValueError, match='net.safetensors: holds no Rates'): load_rate_network(tmp_path/'net.safetensors')
     spoiled = copy.deepcopy(rates)
     torch.nn.init.constant_(spoiled.mix[0].bias, torch.nan)
     save_net(tmp_path/'spoiled.safetensors', spoiled)
-    with pytest.raises(ValueError, match='spoiled.safetensors: alpha leaves .* train it again'): load_rates(tmp_path/'spoiled.safetensors')
-    with pytest.raises(ValueError, match='must rise'): Rates(rates.members, rates.kinds, low=5., high=5.)
+    with pytest.raises(ValueError, match='spoiled.safetensors: alpha leaves .* train it again'): load_rate_network(tmp_path/'spoiled.safetensors')
+    with pytest.raises(ValueError, match='must rise'): RateNetwork(rates.members, rates.kinds, low=5., high=5.)
 
 
 # ---- the published training step, written again ----
@@ -190,8 +190,8 @@ def v1_ids():
     net = Denoiser(graph_places(N_MAX), SPACE.legal, d=16, layers=1).eval()
     for p in net.parameters(): torch.nn.init.normal_(p, std=.3)
     x = hide(SPACE, real(SPACE, ROWS))
-    names = 'llada_topp09_remdm_confidence_tsw10', 'random_topp09_remdm_cap_eta02_law'
-    return [generate(net, linear, SPACE, get_method(n), x, uniform_grid(12)).x.tolist() for n in names]
+    names = 'llada_topp09_remdm_confidence_tsw10', 'random_topp09_remdm_cap_eta02_consistent'
+    return [generate_rows(net, linear, SPACE, get_method(n), x, uniform_grid(12)).x.tolist() for n in names]
 
 
 def test_who_uses_a_fixed_schedule_never_meets_the_learned_one():
@@ -201,12 +201,12 @@ def test_who_uses_a_fixed_schedule_never_meets_the_learned_one():
 
 
 @pytest.mark.parametrize('name', ['llada_topp09_no_remask', 'llada_topp09_remdm_confidence_tsw10',
-                                  'random_topp09_remdm_confidence_tsw10_balanced', 'random_topp09_remdm_cap_eta02_law'])
+                                  'random_topp09_remdm_confidence_tsw10_balanced', 'random_topp09_remdm_cap_eta02_consistent'])
 def test_a_learned_schedule_goes_through_the_sampler(net, rates, name):
     "Every row is clean, alone it is the same as in company, and the network's alphas are asked for once per time"
     x, calls = hide(SPACE, real(SPACE, ROWS)), []
     alpha = lambda t, ok: calls.append(t) or rates(t, ok)
-    out = generate(net, alpha, SPACE, get_method(name), x, uniform_grid(20), check=True)
+    out = generate_rows(net, alpha, SPACE, get_method(name), x, uniform_grid(20), check=True)
     assert is_clean(SPACE, out.x).all() and len(calls) <= 21*len(real(SPACE, ROWS).unique(dim=0))
-    one = generate(net, rates, SPACE, get_method(name), x[:1], uniform_grid(20))
+    one = generate_rows(net, rates, SPACE, get_method(name), x[:1], uniform_grid(20))
     assert torch.equal(one.x, out.x[:1])

@@ -8,8 +8,8 @@ from hypothesis import given, settings, strategies as st
 
 from remask.core.denoiser import Denoised
 from remask.evaluate.answer_metrics import (
-    boxed, extract, found, margin, mend, mended, number, pass_at, planted, program_in,
-    right_answers, run_program, same, share, short_answer)
+    boxed, extract, detection_metrics, paired_margin, remask_below, repair_statistics, parse_number, pass_at, inject_errors, program_in,
+    right_answers, run_program, same_answer, share, short_answer)
 from remask.core.sampler import Noise, Process, argmax, sample
 from remask.core.schedules import linear, uniform_grid
 from remask.domains.tasks import SETS, Pair, as_pairs, read_pairs
@@ -29,13 +29,13 @@ def test_the_answer_is_found(text, want): assert extract(text) == want
     ('1,234', '1234', True), ('18', '18.0', True), ('$18', '18', True), (r'\frac{1}{2}', r'\frac{1}{3}', False),
     (r'\frac{1}{2}', '0.5', True), (r'\dfrac{-3}{4}', '-.75', True), ('50%', '.5', True), ('1/3', '.3333333', False),
     ('x^2', 'x ^ 2', True), ('x', 'y', False), ('3', 'x', False), (None, None, False), ('1/0', '1/0', True)])
-def test_answers_are_compared(a, b, want): assert same(a, b) is want and same(b, a) is want
+def test_answers_are_compared(a, b, want): assert same_answer(a, b) is want and same_answer(b, a) is want
 
 
 @given(st.fractions())
 def test_numbers_are_read_exactly(q):
-    assert number(f'{q.numerator}/{q.denominator}') == q and number(rf'\frac{{{q.numerator}}}{{{q.denominator}}}') == q
-    assert number(f'{q.numerator:,}') == q.numerator and number(str(float(Fraction(q.numerator, 8)))) is not None
+    assert parse_number(f'{q.numerator}/{q.denominator}') == q and parse_number(rf'\frac{{{q.numerator}}}{{{q.denominator}}}') == q
+    assert parse_number(f'{q.numerator:,}') == q.numerator and parse_number(str(float(Fraction(q.numerator, 8)))) is not None
 
 
 def test_a_box_that_is_not_closed_is_none(): assert boxed(r'\boxed{\frac{1}{2}') is None
@@ -64,10 +64,10 @@ def test_a_number_is_itself_in_every_writing(whole, part, minus, gap, wide, arou
     text = (minus if whole < 0 else '') + (digits.translate(WIDE) if wide else digits)
     value = -value if whole < 0 else value
     written = around.format(text)
-    assert number(written) == value and same(written, str(float(value)) if part else str(int(value)))
-    assert not same(written, str(value + 1)) and (value == 0 or not same(written, around.format(text.lstrip(''.join(MINUS)) if whole < 0 else '-' + text)))
-    assert number(extract(f'First 7, then it is {text}. So that is all')) == value
-    assert number(extract(f'Some 3.\n#### {written}\n')) == value and number(extract(rf'Box \boxed{{{written}}} and 5')) == value
+    assert parse_number(written) == value and same_answer(written, str(float(value)) if part else str(int(value)))
+    assert not same_answer(written, str(value + 1)) and (value == 0 or not same_answer(written, around.format(text.lstrip(''.join(MINUS)) if whole < 0 else '-' + text)))
+    assert parse_number(extract(f'First 7, then it is {text}. So that is all')) == value
+    assert parse_number(extract(f'Some 3.\n#### {written}\n')) == value and parse_number(extract(rf'Box \boxed{{{written}}} and 5')) == value
 
 
 @pytest.mark.parametrize('text, want', [
@@ -77,7 +77,7 @@ def test_a_number_is_itself_in_every_writing(whole, part, minus, gap, wide, arou
     ('72 golden apples', 72), ('5 miles per hour', 5), (r'\text{72 apples}', 72), ('(5)', None), ('1,2', None), ('1,23', None), ('1,2345', None), ('3 4', None),
     ('12 34', None), ('2 million', None), ('2 pi', None), ('2 x', None), ('2x', None), ('1/0', None), ('--5', None), ('5 or 6', None), ('', None), ('-', None),
     ('1e999999999', None), ('1'*5000, None), ('1.2.3', None), ('x²', None), ('5²', None)])
-def test_what_is_a_number_and_what_is_none(text, want): assert number(text) == want
+def test_what_is_a_number_and_what_is_none(text, want): assert parse_number(text) == want
 
 
 @pytest.mark.parametrize('text, want', [
@@ -94,7 +94,7 @@ def test_the_last_number_is_found(text, want): assert extract(text) == want
     ('(1,2,3)', '(1,2)', False), (r'\sqrt3', r'\sqrt{3}', True), ('√3', r'\sqrt{3}', True), ('2π', r'2\pi', True), ('x²', 'x^{2}', True), ('x≤5', r'x \leq 5', True),
     (r'\text{(A)}', '(A)', True), ('x = 5', '5', True), ('y=2x+3', '2x+3', True), ('', '', False), (' ', ' ', False), ('yes', 'yes', True), ('yes', 'no', False),
     ('2 million', '2', False), ('2 pi', '2', False), (r'90^\circ', '90', True), (r'\{1,2\}', r'\{1, 2\}', True), ('e\u0301', 'e', False), ('x2', 'x²', False)])
-def test_answers_of_every_writing_are_compared(a, b, want): assert same(a, b) is want and same(b, a) is want
+def test_answers_of_every_writing_are_compared(a, b, want): assert same_answer(a, b) is want and same_answer(b, a) is want
 
 
 PIECES = st.lists(st.sampled_from([*'0123456789,.-/ $%{}()[]xy=^_\\', '\\frac', '\\sqrt', '\\text{', '\\boxed{', '####', '−', '\u2009', 'π', 'apples', '\n', '１']),
@@ -104,18 +104,18 @@ PIECES = st.lists(st.sampled_from([*'0123456789,.-/ $%{}()[]xy=^_\\', '\\frac', 
 @settings(max_examples=300, deadline=None)
 @given(PIECES | st.text(max_size=30), PIECES | st.text(max_size=30))
 def test_no_text_is_too_odd_to_be_judged(a, b):
-    assert same(a, b) is same(b, a) and same(a, a) is (a.strip() != '' and same(a, a))
+    assert same_answer(a, b) is same_answer(b, a) and same_answer(a, a) is (a.strip() != '' and same_answer(a, a))
     for text in a, b:
-        found_one, value = extract(text), number(text)
+        found_one, value = extract(text), parse_number(text)
         assert found_one is None or isinstance(found_one, str)
-        assert value is None or same(text, f'{value.numerator}/{value.denominator}')
+        assert value is None or same_answer(text, f'{value.numerator}/{value.denominator}')
 
 
 def test_long_texts_are_judged_quickly():
     import time
     for text in '1 '*20_000, ' '*20_000 + '1', '1,234'*5000, '\\frac'*5000, '{'*20_000, '-'*20_000, 'a '*20_000 + '1', '1' + '\u2009'*20_000, '\\boxed{'*3000:
         start = time.perf_counter()
-        extract(text), number(text), same(text, '1'), program_in(text)
+        extract(text), parse_number(text), same_answer(text, '1'), program_in(text)
         assert time.perf_counter() - start < 3, text[:10]
 
 
@@ -273,7 +273,7 @@ def test_published_answers_are_right(file):
 
 @pytest.mark.parametrize('call, why', [
     (lambda: share([]), 'no answers to count'), (lambda: pass_at(1, []), r'give \(N,n\)'), (lambda: pass_at(1, [True, False]), r'shape \(2,\)'),
-    (lambda: pass_at(1, np.zeros((0, 3))), r'shape \(0, 3\)'), (lambda: margin([], []), 'no answers to compare'), (lambda: margin(np.zeros((3, 0)), np.zeros((3, 0))), 'no answers')])
+    (lambda: pass_at(1, np.zeros((0, 3))), r'shape \(0, 3\)'), (lambda: paired_margin([], []), 'no answers to compare'), (lambda: paired_margin(np.zeros((3, 0)), np.zeros((3, 0))), 'no answers')])
 def test_nothing_is_refused_in_a_sentence(call, why):
     with pytest.raises(ValueError, match=why) as e: call()
     assert '\n' not in str(e.value)
@@ -295,16 +295,16 @@ def test_the_margin_covers_the_truth_and_mcnemar_is_a_coin():
     for k in range(60):
         base = rng.random(300)
         a, b = (base + .15*rng.random((1, 300)) < .6), (base + .15*rng.random((1, 300)) < .6)
-        m = margin(a, b, n=300, seed=k)
+        m = paired_margin(a, b, n=300, seed=k)
         hit += m.low <= 0 <= m.high
     assert hit >= 52
-    m = margin(np.array([[1]*8 + [0]*2 + [1]*20]), np.array([[0]*8 + [1]*2 + [1]*20]))
+    m = paired_margin(np.array([[1]*8 + [0]*2 + [1]*20]), np.array([[0]*8 + [1]*2 + [1]*20]))
     assert (m.only_a, m.only_b) == (8, 2) and math.isclose(m.p, 2*sum(math.comb(10, i) for i in range(3))/1024)
 
 
 def test_seeds_of_one_problem_are_not_taken_for_problems():
     a, b = np.random.default_rng(2).random((2, 100)) < .5
-    once, thrice = margin(a, b), margin(np.stack([a]*3), np.stack([b]*3))
+    once, thrice = paired_margin(a, b), paired_margin(np.stack([a]*3), np.stack([b]*3))
     assert abs((once.high - once.low) - (thrice.high - thrice.low)) < .03
 
 
@@ -326,35 +326,35 @@ PROC = Process(knows, linear, SPACE)
 @pytest.mark.parametrize('k', [1, 2, 4])
 def test_so_many_mistakes_are_planted_where_they_may_stand(k):
     u = torch.rand(40, 10, 3, generator=torch.Generator().manual_seed(k))
-    x = planted(PROC, X0, MINE, k, u)
+    x = inject_errors(PROC, X0, MINE, k, u)
     assert ((x != X0).sum(1) == k).all() and not ((x != X0) & ~MINE).any() and (x < 4).all()
-    assert torch.equal(x, planted(PROC, X0, MINE, k, u))
-    with pytest.raises(ValueError, match='plant fewer'): planted(PROC, X0, MINE, 8, u)
+    assert torch.equal(x, inject_errors(PROC, X0, MINE, k, u))
+    with pytest.raises(ValueError, match='plant fewer'): inject_errors(PROC, X0, MINE, 8, u)
 
 
 def test_who_sees_them_mends_them_and_harms_nothing():
-    x = planted(PROC, X0, MINE, 2, torch.rand(40, 10, 3, generator=torch.Generator().manual_seed(1)))
+    x = inject_errors(PROC, X0, MINE, 2, torch.rand(40, 10, 3, generator=torch.Generator().manual_seed(1)))
     by = lambda st: torch.sigmoid(st.heads['ups'].double())
-    y = sample(PROC, x, uniform_grid(4), mend(by), argmax, Noise(0, torch.arange(40)), ~MINE)
-    got = mended(x, y, X0, MINE, torch.full((40,), 2))
+    y = sample(PROC, x, uniform_grid(4), remask_below(by), argmax, Noise(0, torch.arange(40)), ~MINE)
+    got = repair_statistics(x, y, X0, MINE, torch.full((40,), 2))
     assert got == (1., 1., 0., 2.)
-    blind = sample(PROC, x, uniform_grid(4), mend(lambda st: torch.ones_like(st.p)), argmax, Noise(0, torch.arange(40)), ~MINE)
-    assert torch.equal(blind, x) and mended(x, blind, X0, MINE, torch.ones(40))[:3] == (0., 0., 0.)
-    with pytest.raises(ValueError, match='below=2'): mend(by, 2)
+    blind = sample(PROC, x, uniform_grid(4), remask_below(lambda st: torch.ones_like(st.p)), argmax, Noise(0, torch.arange(40)), ~MINE)
+    assert torch.equal(blind, x) and repair_statistics(x, blind, X0, MINE, torch.ones(40))[:3] == (0., 0., 0.)
+    with pytest.raises(ValueError, match='below=2'): remask_below(by, 2)
 
 
 def test_harm_is_counted_apart_from_repair():
     x0 = torch.zeros(1, 10).long()
     x, y = x0.clone(), x0.clone()
     x[0, 4], y[0, 5], where = 1, 1, torch.ones(1, 10).bool()
-    assert mended(x, y, x0, where, torch.ones(1)) == (1., 0., pytest.approx(1/9), 1.)
+    assert repair_statistics(x, y, x0, where, torch.ones(1)) == (1., 0., pytest.approx(1/9), 1.)
 
 
 def test_confusion_at_the_matched_line_balances():
     g = torch.Generator().manual_seed(3)
     wrong, use = torch.rand(30, 12, generator=g) < .2, torch.rand(30, 12, generator=g) < .8
     s = torch.rand(30, 12, generator=g) - .3*wrong
-    f = found(s, wrong, use)
+    f = detection_metrics(s, wrong, use)
     assert f['misses_matched'] == f['false_alarms_matched'] and f['hits_matched'] + f['misses_matched'] == int((wrong & use).sum())
     assert sum(v for k, v in f.items() if 'at_0.5' in k) == int(use.sum()) and .5 < f['auc'] < 1
     assert f['hits_at_0.5'] == int(((s < .5) & wrong & use).sum())

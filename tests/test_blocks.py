@@ -5,12 +5,12 @@ from torch.nn.functional import softmax
 
 from remask.core.denoiser import Denoised, Denoiser
 from remask.core.files import save_net
-from remask.core.fast import Tally
+from remask.core.fast import NFECounter
 from remask.core.forward import Noisy
 from remask.lm.blocks import (
-    Streamed, Writing, answer_bce, answer_loss, behind, by_ratios, columns, drawn, early,
-    from_column, gated, late, load_scorer, log_likelihood, on_answer, sft, sft_alpha, strata, write)
-from remask.policies.ranked import certainty, compete, llada, margin, reveal_top
+    Streamed, Writing, answer_bce, answer_loss, after_token, quota_from_ratios, columns, drawn, quota_first,
+    after_position, suppress_eos, quota_last, load_scorer, log_likelihood, on_answer, sft, sft_alpha, strata, write)
+from remask.policies.ranked import certainty, compete, llada, margin, unmask_top
 from remask.core.sampler import Noise, Policy, categorical, confidence
 from remask.core.tokens import TokenSpace
 from remask.core.train import fit, row_losses
@@ -74,17 +74,17 @@ def published(x, block, steps, dynamic=None, scale=0., gate=False, no_eos=False)
 
 @pytest.mark.parametrize('m, steps', itertools.product([1, 5, 8, 16], [1, 3, 8, 20]))
 def test_quotas_add_up_and_the_remainder_is_where_it_belongs(m, steps):
-    for plan, first in ((early, True), (late, False)):
+    for plan, first in ((quota_first, True), (quota_last, False)):
         K = plan(torch.tensor([[m]]), steps)[0]
         each = K.diff()
         assert K[0] == 0 and K[-1] == m and len(each) == steps and each.sum() == m
         assert sorted(each.tolist(), reverse=first) == each.tolist() and each.max() - each.min() <= 1
-    K = by_ratios(.9, .5, .2, 0)(torch.tensor([[m]]), 4)[0]
+    K = quota_from_ratios(.9, .5, .2, 0)(torch.tensor([[m]]), 4)[0]
     assert K[-1] == m and (K.diff() >= 0).all() and K[2] == round(m/2 + 1e-9) or m % 2
 
 
 def test_ratios_and_steps_must_agree():
-    with pytest.raises(ValueError, match='2 ratios for 3 steps'): by_ratios(.5, 0)(torch.tensor([[4]]), 3)
+    with pytest.raises(ValueError, match='2 ratios for 3 steps'): quota_from_ratios(.5, 0)(torch.tensor([[4]]), 3)
 
 
 # ---- 2, 3: the published rules, token for token
@@ -93,7 +93,7 @@ def test_ratios_and_steps_must_agree():
 @pytest.mark.parametrize('gate', [False, True])
 @pytest.mark.parametrize('block, steps', [(16, 16), (8, 3), (4, 4), (2, 5)])
 def test_commit_is_the_published_rule(block, steps, gate, scale):
-    policy = Policy(reveal_top(gated(confidence, [EOS, EOT]))) if gate else llada()
+    policy = Policy(unmask_top(suppress_eos(confidence, [EOS, EOT]))) if gate else llada()
     got = write(ASK, SPACE, prompts(), Writing(policy, block=block, steps=steps, guidance=scale))
     assert got.equal(published(prompts(), block, steps, None, scale, gate))
 
@@ -104,7 +104,7 @@ def test_commit_is_the_published_rule(block, steps, gate, scale):
 def test_dynamic_is_the_published_rule(block, steps, gate, source):
     if source == 'ups' and gate: pytest.skip('the published gate does not reach a head')
     score = by_head() if source == 'ups' else confidence
-    got = write(ASK, SPACE, prompts(), Writing(compete(gated(score, [EOS, EOT]) if gate else score), block=block, steps=steps))
+    got = write(ASK, SPACE, prompts(), Writing(compete(suppress_eos(score, [EOS, EOT]) if gate else score), block=block, steps=steps))
     assert got.equal(published(prompts(), block, steps, source, 0., gate))
 
 
@@ -117,7 +117,7 @@ def test_an_end_that_is_not_legal_is_never_written():
 SOURCES = dict(ups=by_head(), tps_prob=confidence, random=lambda st: st.u, entropy=certainty, margin=margin, constant=lambda st: 0*st.p)
 
 
-@pytest.mark.parametrize('plan', [early, late])
+@pytest.mark.parametrize('plan', [quota_first, quota_last])
 @pytest.mark.parametrize('draw', [drawn(0.), drawn(1.)])
 @pytest.mark.parametrize('name', SOURCES)
 def test_the_number_hidden_does_not_depend_on_who_says_so(name, draw, plan):
@@ -174,13 +174,13 @@ def test_padding_on_either_side_gives_the_same_answer():
 def test_only_what_can_change_is_asked_about():
     "More steps than tokens cost nothing (the published loop goes on evaluating)"
     for steps in 4, 50:
-        tally = Tally()
-        write(ASK, SPACE, prompts(), Writing(block=4, steps=steps), count=tally.add)
-        assert (tally.rows == 16).all()
-    tally, x = Tally(), prompts()
+        counter = NFECounter()
+        write(ASK, SPACE, prompts(), Writing(block=4, steps=steps), count=counter.add)
+        assert (counter.rows == 16).all()
+    counter, x = NFECounter(), prompts()
     x[1, 6:] = 3                                                      # two holes in one row
-    write(ASK, SPACE, x, Writing(block=4, steps=4, guidance=1.), count=tally.add)
-    assert tally.rows.tolist() == [32, 4, 32]
+    write(ASK, SPACE, x, Writing(block=4, steps=4, guidance=1.), count=counter.add)
+    assert counter.rows.tolist() == [32, 4, 32]
 
 
 # ---- 6: heads
@@ -244,7 +244,7 @@ def test_the_gate_acts_alike_at_every_temperature(T):
         z[:, ::2, EOS] += 30; z[:, 1::4, EOT] += 30                    # sure of the end at most positions
         return Denoised(z)
     def note(st, x, keep): late_ones.append(((x == EOS) | (x == EOT)).any().item())
-    policy = Policy(reveal_top(gated(confidence, [EOS, EOT])))
+    policy = Policy(unmask_top(suppress_eos(confidence, [EOS, EOT])))
     write(columns(likes_ends), SPACE, prompts(1), Writing(policy, drawn(T), 16, 16), callback=note)
     assert not any(late_ones[:4]) and all(late_ones[4:])                # four positions are free of ends
 
@@ -280,7 +280,7 @@ def test_the_likelihood_is_unbiased_and_exact_for_an_exact_network(N):
 
 
 def test_likelihoods_do_not_depend_on_batch_and_refuse_nothing_to_judge():
-    x0, answer = prompts(4).clamp(max=8), from_column(4)(prompts(4)).clone()
+    x0, answer = prompts(4).clamp(max=8), after_position(4)(prompts(4)).clone()
     answer[1, 12:] = False
     whole = log_likelihood(ASK, x0, answer, SPACE, 6, batch=24)
     assert whole.allclose(log_likelihood(ASK, x0, answer, SPACE, 6, batch=5))
@@ -294,7 +294,7 @@ def clean(B, seed=0): return torch.randint(0, 9, (B, L), generator=torch.Generat
 
 
 def test_noise_rates_on_the_answer_and_none_on_the_prompt():
-    B, r, answer = 20_000, .2, from_column(8)
+    B, r, answer = 20_000, .2, after_position(8)
     x0, u = clean(B), torch.rand(B, L, 2, generator=torch.Generator().manual_seed(1))
     t = (torch.arange(B) + .5)/B
     x, asked, target = on_answer(answer, remask_noise(r))(SPACE, x0, sft_alpha(t, x0 != PAD), u)
@@ -308,12 +308,12 @@ def test_noise_rates_on_the_answer_and_none_on_the_prompt():
 
 def test_a_mask_in_the_data_is_not_noise():
     x0 = clean(4); x0[:, 2] = MASK
-    assert not on_answer(from_column(8))(SPACE, x0, torch.zeros(4, 1), torch.rand(4, L)).asked[:, 2].any()
+    assert not on_answer(after_position(8))(SPACE, x0, torch.zeros(4, 1), torch.rand(4, L)).asked[:, 2].any()
 
 
 def test_the_published_weights():
     "1/A times the sum of CE/p over hidden answer tokens, by hand"
-    answer, x0, u_t = from_column(8), clean(5), torch.tensor([.1, .3, .5, .7, .9])
+    answer, x0, u_t = after_position(8), clean(5), torch.tensor([.1, .3, .5, .7, .9])
     u = torch.rand(5, L, generator=torch.Generator().manual_seed(4))
     got = row_losses(look, SPACE, x0, sft(answer, length=12), u_t, u)
     p = .999*u_t.double() + .001
@@ -326,7 +326,7 @@ def test_the_published_weights():
 
 
 def test_labels_and_the_answer_alone():
-    answer, h = behind(7), torch.linspace(-2, 3, L)[None]
+    answer, h = after_token(7), torch.linspace(-2, 3, L)[None]
     x0 = clean(1) % 7; x0[0, 5] = 7; x0[0, -2:] = PAD
     x = x0.clone(); x[0, 8], x[0, 9] = MASK, (x0[0, 9] + 1) % 7
     out = Denoised(torch.randn(1, L, V, generator=G), None, dict(ups=h))
@@ -346,7 +346,7 @@ def nets():
 
 @pytest.mark.parametrize('k', [0, 1], ids=['head', 'stream'])
 def test_the_score_does_not_move_the_network_and_lambda_scales_its_gradient(k):
-    x0, answer = clean(6), from_column(8)
+    x0, answer = clean(6), after_position(8)
     noisy = on_answer(answer, remask_noise())(SPACE, x0, torch.tensor([[.5]]), torch.rand(6, L, 2, generator=torch.Generator().manual_seed(1)))
     def grads(weight):
         net = nets()[k]
@@ -371,7 +371,7 @@ def test_a_stream_starts_as_nothing_and_reads_what_it_should():
 
 
 def test_a_stream_trains_in_fit_and_its_copy_reads_its_own_network(tmp_path):
-    plan = sft(from_column(8), remask_noise(.2), streams=2, heads=answer_loss(SPACE, from_column(8)), lr=1e-2, warmup=1, batch=8)
+    plan = sft(after_position(8), remask_noise(.2), streams=2, heads=answer_loss(SPACE, after_position(8)), lr=1e-2, warmup=1, batch=8)
     net = nets()[1]
     got = fit(net, SPACE, clean(32), plan, 3, tmp_path).net
     x, ok = clean(2), clean(2) != PAD
@@ -397,7 +397,7 @@ def test_the_networks_answer_is_left_as_it_is():
     kept = {}
     def say(x, t, ok):
         out = look(x); kept.setdefault('a', (out.logits, out.logits.clone())); return out
-    write(columns(say), SPACE, prompts(), Writing(compete(gated(confidence, [EOS])), drawn(1.), 8, 4, guidance=1.))
+    write(columns(say), SPACE, prompts(), Writing(compete(suppress_eos(confidence, [EOS])), drawn(1.), 8, 4, guidance=1.))
     assert kept['a'][0].equal(kept['a'][1])
 
 
@@ -485,7 +485,7 @@ def ending(after):
 
 @pytest.mark.parametrize('block, steps, remasks, asked', [
     (4, 4, False, [2, 6, 9, 16]),       # to the end sign, and no further
-    (4, 4, True, [4, 8, 12, 16]),       # what may be remasked is settled when its block is done
+    (4, 4, True, [4, 8, 12, 16]),       # what may be remasked is threshold_remask when its block is done
     (16, 16, False, [2, 6, 9, 16]),
     (16, 16, True, [16, 16, 16, 16])])
 def test_an_answer_that_has_ended_costs_nothing_more(block, steps, remasks, asked):

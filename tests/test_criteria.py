@@ -2,9 +2,9 @@
 import json, math, pathlib
 import numpy as np, pytest
 from scipy.stats import bootstrap, ttest_1samp
-from remask.evaluate.compare import FLOOR, read_published
+from remask.evaluate.compare import HELDOUT, read_published
 from remask.evaluate.criteria import (
-    ADVICE, FORECASTS, GATES, GOALS, SHARP, TOP_P, branch, estimate, forecasts, gate, goals, judge,
+    ADVICE, FORECASTS, CRITERIA, GOALS, SHARP, TOP_P, branch, estimate, forecasts, criterion, goals, judge,
     product, rank, recommendation, require_size, shortfall, verdict)
 
 PRINTED = pathlib.Path(__file__).parents[1]/'nbs'/'experiments'/'plans'/'published.csv'
@@ -22,7 +22,7 @@ def record(method='m', samples=1000, seeds=5, wobble=WOBBLE, **figures):
                 summary={k: [v, 0.] for k, v in figures.items()})
 
 
-def floor(**figures): return record(FLOOR, **dict(arch=125, div=1, inside=.997, js=.0001, cov=.92, auc=.5) | figures)
+def floor(**figures): return record(HELDOUT, **dict(arch=125, div=1, inside=.997, js=.0001, cov=.92, auc=.5) | figures)
 
 
 # ---- the tree. Each figure lies next to a threshold, so that moving it, or taking branches in another order, shows
@@ -48,9 +48,9 @@ def test_every_branch(figures, want):
 
 
 def test_the_thresholds_are_those_that_were_published():
-    assert {k: v for k, v in zip(('arch', 'div', 'inside', 'js', 'cov'), GATES.values())} == dict(
+    assert {k: v for k, v in zip(('arch', 'div', 'inside', 'js', 'cov'), CRITERIA.values())} == dict(
         arch=('>=', 80, 50), div=('>=', .95, .80), inside=('>=', .93, .90), js=('<', .08, .12), cov=('>', .80, .75))
-    assert [SHORT[k] for k in ('arch', 'div', 'inside', 'js', 'cov')] == list(GATES)
+    assert [SHORT[k] for k in ('arch', 'div', 'inside', 'js', 'cov')] == list(CRITERIA)
 
 
 @pytest.mark.parametrize('name, at, beyond', [('arch', 50, 49.9), ('div', .8, .799), ('inside', .9, .899), ('js', .12, .121),
@@ -143,16 +143,16 @@ def test_the_interval_is_that_of_the_mean_over_seeds():
 
 
 def test_one_seed_has_a_value_and_no_interval():
-    g = gate(record(seeds=1, wobble=[0]), SHORT['div'], '>=', .95)
+    g = criterion(record(seeds=1, wobble=[0]), SHORT['div'], '>=', .95)
     assert g['passed'] and not g['sure'] and np.isnan(g['interval']).all()
 
 
 def test_a_gate_is_passed_surely_only_with_the_whole_interval():
     wide = record(div=.951, wobble=np.array([-.1, -.05, 0, .05, .1]))
-    g = gate(wide, SHORT['div'], '>=', .95)
+    g = criterion(wide, SHORT['div'], '>=', .95)
     assert g['passed'] and not g['sure'] and g['interval'][0] < .95 < g['value']
     assert any('but its interval does not' in r for r in verdict(wide)['reasons'])
-    assert gate(record(div=.96), SHORT['div'], '>=', .95)['sure']
+    assert criterion(record(div=.96), SHORT['div'], '>=', .95)['sure']
 
 
 def test_a_metric_that_was_not_measured_is_named():
@@ -246,7 +246,7 @@ def test_sharpening_is_told_and_a_smoke_run_is_marked():
     text = recommendation([record('a', arch=110, inside=.999), floor()])
     assert SHARP in text and 'not to be quoted' not in text
     assert 'not to be quoted' in recommendation([record(samples=9), floor(samples=9)], anyway=True)
-    with pytest.raises(ValueError, match="expected methods and the record 'floor'"): recommendation([record()])
+    with pytest.raises(ValueError, match="expected methods and the record 'heldout'"): recommendation([record()])
 
 
 def test_branches_are_those_that_are_explained():

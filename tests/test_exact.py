@@ -3,7 +3,7 @@ import itertools, math
 import numpy as np, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from scipy.stats import chisquare
-from remask.core.exact import Chain, Listed, brackets, hidden_markov, markov, spell, sudoku, tv
+from remask.core.exact import Chain, Enumerated, brackets, hidden_markov, markov, decode, sudoku, tv_to_exact
 
 
 def posterior(rows, weight, context, i, V):
@@ -36,7 +36,7 @@ def softened(rows, context, i, V, eps):
 def test_chain_posterior_for_every_visible_pattern_and_every_content(concentration, seed):
     V, L = 3, 4
     chain = markov(V, L, concentration, seed)
-    rows, p = chain.law()
+    rows, p = chain.distribution()
     x = torch.cartesian_prod(*[torch.arange(V+1)]*L)  # V is MASK: all 256 patterns with all their contents
     got = chain.logits(x).exp()
     assert got.shape == (256, L, V+2) and got.dtype == torch.float64
@@ -49,7 +49,7 @@ def test_chain_posterior_for_every_visible_pattern_and_every_content(concentrati
 
 def test_chain_law_is_a_product_of_transitions():
     chain = markov(3, 5, .7, seed=4)
-    rows, p = chain.law()
+    rows, p = chain.distribution()
     assert rows.tolist() == [list(r) for r in itertools.product(range(3), repeat=5)]
     plain = [chain.first[r[0]]*math.prod(chain.step[a, b] for a, b in zip(r, r[1:])) for r in rows.tolist()]
     np.testing.assert_allclose(p, plain, rtol=1e-12)
@@ -70,7 +70,7 @@ def test_hidden_chain_against_the_sum_over_all_paths(chain):
     plain = {tuple(c): over_states(chain, c) for c in contexts}
     with np.errstate(divide='ignore'): want = np.log([plain[tuple(c)] for c in contexts])
     np.testing.assert_allclose(chain.log_prob(x), want, rtol=1e-12, atol=1e-14)
-    rows, p = chain.law()
+    rows, p = chain.distribution()
     np.testing.assert_allclose(p, [plain[tuple(r)] for r in rows.tolist()], rtol=1e-12)
     assert abs(float(p.sum()) - 1) < 1e-12
     for c, got in zip(contexts, chain.logits(x).exp()):
@@ -84,7 +84,7 @@ def test_hidden_chain_against_the_sum_over_all_paths(chain):
        st.floats(.02, 2), st.floats(.001, 1))
 def test_hidden_posterior_leaves_one_out_and_never_says_mask_or_pad(seed, S, V, L, steps, emissions, mix):
     chain = hidden_markov(V, S, L, steps, emissions, mix, seed)
-    rows, p = (a.tolist() for a in chain.law())
+    rows, p = (a.tolist() for a in chain.distribution())
     g = torch.Generator().manual_seed(seed)
     x = torch.randint(V+2, (3, L), generator=g)  # visible, hidden and PAD alike, likely or not
     other = torch.randint(V+2, (3, L), generator=g)
@@ -213,7 +213,7 @@ def test_brackets_are_the_balanced_strings():
     for L in (2, 6, 10):
         every = {''.join(s) for s in itertools.product('()', repeat=L)}
         world = brackets(L)
-        assert set(spell(world.data, world.names)) == {s for s in every if balanced(s)}
+        assert set(decode(world.data, world.names)) == {s for s in every if balanced(s)}
 
 
 @pytest.mark.parametrize('world', [markov(4, 6, .5, 3), markov(3, 9, 1.), hidden_markov(L=20), sudoku(), brackets(10)],
@@ -223,7 +223,7 @@ def test_memory_and_company_do_not_change_a_row(world):
     x = torch.where(torch.rand((50, world.space.L), generator=g) < .5, world.space.mask, world.sample_exact(50, g))
     whole = world.logits(x)
     torch.testing.assert_close(torch.cat([world.logits(r[None]) for r in x]), whole, rtol=1e-12, atol=1e-12)
-    if isinstance(world, Listed): torch.testing.assert_close(world.logits(x, cells=1), whole, rtol=1e-12, atol=1e-12)
+    if isinstance(world, Enumerated): torch.testing.assert_close(world.logits(x, cells=1), whole, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize('chain', [markov(8, 400, .02, seed=1), hidden_markov(8, 40, 400, .02, .02, 1e-6, seed=1)],
@@ -239,17 +239,17 @@ def test_long_sharp_chains_do_not_underflow(chain):
                                    brackets(8)], ids=['chain', 'teacher', 'typed', 'sudoku', 'brackets'])
 def test_exact_samples_sit_on_the_floor_of_total_variation(world):
     n = 20_000
-    rows, p = world.law()
+    rows, p = world.distribution()
     x = world.sample_exact(n, torch.Generator().manual_seed(5))
     floor = .5*float((2*p*(1-p)/(math.pi*n)).sqrt().sum())  # mean of |share - p| of a normal law
-    assert .6*floor < tv(world, x) < 1.4*floor
-    assert tv(world, rows[:1].expand(100, -1)) == pytest.approx(1 - float(p[0]))
+    assert .6*floor < tv_to_exact(world, x) < 1.4*floor
+    assert tv_to_exact(world, rows[:1].expand(100, -1)) == pytest.approx(1 - float(p[0]))
 
 
 @pytest.mark.parametrize('seed', range(3))
 def test_hidden_samples_have_the_laws_frequencies(seed):
     teacher, n = hidden_markov(3, 5, 4, .1, .1, mix=.5, seed=seed), 50_000
-    rows, p = teacher.law()
+    rows, p = teacher.distribution()
     x = teacher.sample_exact(n, torch.Generator().manual_seed(seed))
     counts = (x @ 3**torch.arange(3, -1, -1)).bincount(minlength=len(rows))
     assert (n*p).min() > 10 and chisquare(counts, n*p).pvalue > 1e-3
@@ -258,7 +258,7 @@ def test_hidden_samples_have_the_laws_frequencies(seed):
 @pytest.mark.parametrize('chain', [markov(3, 5, .5, seed=3), TYPED, hidden_markov(3, 4, 5, seed=4)],
                          ids=['visible', 'typed', 'teacher'])
 def test_ngrams_are_those_of_the_law(chain):
-    rows, p = chain.law()
+    rows, p = chain.distribution()
     for n in range(1, chain.L+1):
         want = torch.zeros((chain.space.mask,)*n).double()
         for i in range(chain.L-n+1): want.index_put_(tuple(rows[:, i:i+n].T), p/(chain.L-n+1), accumulate=True)
@@ -276,13 +276,13 @@ def test_ngrams_of_a_long_sample_have_the_exact_law():
 
 @pytest.mark.parametrize('chain', [markov(3, 6, .5, seed=3), markov(4, 1), Chain(TYPED.first, TYPED.step, 7)])
 def test_entropy_of_a_visible_chain_is_exact(chain):
-    want = float(torch.special.entr(chain.law()[1]).sum())/chain.L
+    want = float(torch.special.entr(chain.distribution()[1]).sum())/chain.L
     assert chain.entropy_rate() == (pytest.approx(want, rel=1e-12), 0)
 
 
 def test_entropy_of_a_hidden_chain_lies_within_its_own_error():
     teacher, g = hidden_markov(3, 4, 5, .3, .3, mix=.1, seed=1), torch.Generator().manual_seed(0)
-    exact = float(torch.special.entr(teacher.law()[1]).sum())/5
+    exact = float(torch.special.entr(teacher.distribution()[1]).sum())/5
     z = torch.tensor([(mean - exact)/error for mean, error in (teacher.entropy_rate(200, g) for _ in range(200))])
     assert abs(z.mean()) < .3 and .8 < z.std() < 1.25
 
@@ -306,14 +306,14 @@ def test_a_teacher_is_its_seed():
 def test_total_variation_counts_impossible_rows():
     world = brackets(4)
     x = torch.tensor([[0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]])
-    assert tv(world, x) == pytest.approx(.5)
+    assert tv_to_exact(world, x) == pytest.approx(.5)
     assert world.log_prob(x).exp().tolist() == pytest.approx([.5, .5, 0, 0])
 
 
 @pytest.mark.parametrize('bad,why', [
-    (lambda: markov(concentration=0), 'must be positive'), (lambda: markov(8, 32).law(), 'too many to list'),
+    (lambda: markov(concentration=0), 'must be positive'), (lambda: markov(8, 32).distribution(), 'too many to list'),
     (lambda: brackets(7), 'even number'), (lambda: brackets(40), 'even number'), (lambda: sudoku(eps=0), r'eps=0'),
-    (lambda: Listed(torch.tensor([[0, 5]]), 'ab'), 'outside 0..1'),
+    (lambda: Enumerated(torch.tensor([[0, 5]]), 'ab'), 'outside 0..1'),
     (lambda: Chain(torch.ones(2)/2, torch.eye(2), 4), 'must be positive and sum to one'),
     (lambda: Chain(torch.ones(2)/2, torch.ones(3, 3)/3, 4), 'need L >= 1'),
     (lambda: Chain(torch.ones(2)/2, torch.ones(2, 2)/2, 0), 'need L >= 1'),

@@ -1,0 +1,70 @@
+"""How much one must hold in mind to read code: syntax-tree nodes of a simple statement, lambdas, nested comprehensions.
+
+`python tests/density.py FILE...` prints the figures of modules and notebooks (exported cells, then all others).
+"""
+import ast, json, pathlib, re, sys
+from typing import NamedTuple
+
+SIMPLE = ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return, ast.Expr, ast.Raise, ast.Assert, ast.Delete
+COMPREHENSIONS = ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
+
+
+class Density(NamedTuple):
+    statements: int
+    mean: float      # nodes a statement
+    above: float     # share of the statements above 40 nodes
+    most: int        # nodes of the largest statement
+    lambdas: int
+    lines: int       # that are not blank
+    crowded: list    # functions with more than one lambda
+    nested: list     # functions with comprehensions nested deeper than two
+
+
+def is_docstring(n): return isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)
+
+
+def depth(n):
+    "How deep comprehensions are nested below a node"
+    inner = max((depth(c) for c in ast.iter_child_nodes(n)), default=0)
+    return inner + isinstance(n, COMPREHENSIONS)
+
+
+def own_lambdas(function):
+    "Lambdas of a function that are in no function within it"
+    todo, found = [*ast.iter_child_nodes(function)], 0
+    while todo:
+        n = todo.pop()
+        if isinstance(n, (ast.FunctionDef, ast.ClassDef)): continue
+        found += isinstance(n, ast.Lambda)
+        todo += ast.iter_child_nodes(n)
+    return found
+
+
+def parse(text): return ast.parse('\n'.join('' if l.lstrip().startswith(('%', '!')) else l for l in text.splitlines()))
+
+
+def density(texts):
+    "Measure pieces of Python"
+    trees, texts = [parse(t) for t in texts], list(texts)
+    every = [n for t in trees for n in ast.walk(t)]
+    sizes = [len([*ast.walk(n)]) for n in every if isinstance(n, SIMPLE) and not is_docstring(n)] or [0]
+    functions = [n for n in every if isinstance(n, ast.FunctionDef)]
+    return Density(len(sizes), sum(sizes)/len(sizes), sum(s > 40 for s in sizes)/len(sizes), max(sizes),
+                   sum(isinstance(n, ast.Lambda) for n in every), sum(bool(l.strip()) for t in texts for l in t.splitlines()),
+                   [f.name for f in functions if own_lambdas(f) > 1], [f.name for f in functions if depth(f) > 2])
+
+
+def code(path, exported):
+    "The code cells of a notebook that are exported, or that are not; of a module, all of it"
+    if path.suffix == '.py': return [path.read_text()] if exported else []
+    sources = [''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code']
+    return [s for s in sources if bool(re.search(r'^#\|\s*export\b', s, re.M)) == exported]
+
+
+if __name__ == '__main__':
+    for path in map(pathlib.Path, sys.argv[1:]):
+        for exported in True, False:
+            if texts := code(path, exported):
+                d = density(texts)
+                print(f"{path.stem:20} {'exported' if exported else 'others':9} mean {d.mean:5.1f}  above 40 {d.above:6.1%}  most {d.most:4}  "
+                      f"lambdas {d.lambdas:3} in {d.lines:4} lines  {d.crowded or ''} {d.nested or ''}")
