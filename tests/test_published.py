@@ -1,4 +1,4 @@
-"""The 24 published methods against an independent plain rewriting of the reference system's step, decision for decision."""
+"""The 24 published methods against an independent plain rewriting of Davis's step, decision for decision."""
 import itertools, math
 import pytest, torch
 from remask.domains.graphs import MASK, graph_space, slots
@@ -6,7 +6,9 @@ from remask.core.tokens import hide
 from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised
 from remask.core.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
-from remask.methods.registry import METHODS, PUBLISHED, Choices, make_method, method_id
+from remask.methods.published import (
+    NAMED, PUBLISHED, Choices, Compared, compared, make_method, method_id, method_name, parse_name)
+from remask.methods.registry import METHODS, get_method
 
 L, N, EPS = 36, 40, 1e-3
 
@@ -120,7 +122,7 @@ def test_same_decisions_with_an_alpha_for_every_position(name):
 
 
 STARTS = dict(unmask=('llada', 'random'), remask=('none', 'cap', 'rescale', 'confidence', 'self', 'threshold'), eta=(0., .2, 1.), t_switch=(.5, 1.),
-              top_p=(None, .9, .95), temperature=(0., .7), form=('published', 'law', 'balanced'), grid=('uniform', 'visible'),
+              top_p=(None, .9, .95), temperature=(0., .7), form=('published', 'consistent', 'balanced'), grid=('uniform', 'unmasked'),
               sigma_of=('own', 'linear'), trust=('logits', 'psi'), decay=(0., 2.), protect=(False, True),
               strength=(0., .4), chance=('sum', 'share'))
 
@@ -138,15 +140,46 @@ def test_every_set_of_choices_has_a_name_of_its_own():
     for m in made: assert '.' not in method_id(m.name) and make_method(**m.params).name == m.name
 
 
+def test_a_name_is_read_back_in_both_spellings():
+    for m in possible():
+        choices = parse_name(m.name)
+        assert method_name(choices) == m.name and parse_name(method_id(m.name)) == choices
+        assert make_method(**choices._asdict()).params == m.params
+
+
+@pytest.mark.parametrize('name', ['llada_topp0.9', 'llada_topp_no_remask', 'lada_topp0.9_no_remask', 'llada_topp0.9_remdm_cap_eta0.2_',
+                                  'llada_topp0.9_no_remask_published', 'llada_topp100_no_remask', 'llada_topp0.90_no_remask', ''])
+def test_what_is_no_name_is_read_as_none(name): assert parse_name(name) is None
+
+
+@pytest.mark.parametrize('name', NAMED)
+def test_a_name_finds_its_method_and_takes_other_numbers(name):
+    m = METHODS[name]
+    assert get_method(m.name).name == get_method(name).name == m.name
+    if m.params['eta']: assert get_method(name, eta=.25).params['eta'] == .25
+    assert get_method(name, top_p=.5).params == m.params | dict(top_p=.5, temperature=0.)
+
+
+@pytest.mark.parametrize('process', ['v1', 'v2', 'unweighted'])
+@pytest.mark.parametrize('overrides', [{}, dict(steps=36), dict(logit_adjusted=True), dict(logit_adjusted=True, steps=12)])
+def test_the_key_of_a_compared_method_encodes_all_of_it(process, overrides):
+    rows = [Compared(m.name, process, overrides) for m in NAMED.values()]
+    assert len({r.key for r in rows}) == len({r.name for r in rows}) == len(rows)
+    for r in rows: assert compared(r.key) == compared(r.name) == r
+
+
 @pytest.mark.parametrize('bad,words', [
     (dict(unmask='lada'), 'llada'), (dict(sigma_off='linear'), "choice='sigma_off' is unknown; did you mean sigma_of"),
-    (dict(remask='cap', eta=-1.), 'eta=-1'), (dict(remask='cap', grid='visable'), 'visible'), (dict(decay=1.), 'nothing is remasked by sigma'), (dict(remask='self'), "form='consistent' only"),
-    (dict(remask='self', form='consistent', chance='share'), 'randomness_strength'), (dict(remask='threshold', unmask='random'), 'confidence'),
+    (dict(remask='cap', eta=-1.), 'eta=-1'), (dict(remask='cap', grid='unmaskt'), 'unmasked'),
+    (dict(decay=1.), 'decay=1.0 means nothing here: llada with none, published, reads none'),
+    (dict(remask='self'), 'it exists as llada with consistent'),
+    (dict(remask='self', form='consistent', chance='share'), 'randomness_strength is 0'),
+    (dict(remask='threshold', unmask='random'), 'it exists as llada with published'),
     (dict(remask='self', form='consistent', strength=2.), 'randomness_strength=2.0'),
     (dict(remask='cap', decay=-1.), 'decay=-1'), (dict(remask='cap', decay=float('nan')), 'decay=nan'),
     (dict(remask='cap', t_switch=1.5), 't_switch=1.5'), (dict(remask='cap', t_switch=1.5, form='consistent'), 't_switch=1.5'),
     (dict(remask='cap', form='consistent', protect=True), 'protect=True'), (dict(remask='confidence', protect='no'), "protect='no'"),
-    (dict(remask='confidence', form='consistent', trust='psi'), "trust='psi'"), (dict(form='balanced'), "unmask='random'"),
+    (dict(remask='confidence', form='consistent', trust='psi'), "trust='psi'"), (dict(form='balanced'), 'random with balanced'),
     (dict(temperature=.5), 'top_p takes its place'), (dict(top_p=None, temperature=-1.), 'temperature=-1'),
     (dict(remask='cap', sigma_of='cosine'), "sigma_of='cosine'"), (dict(eta=.5), 'eta=0.5')])
 def test_a_choice_that_cannot_be_is_named_in_one_sentence(bad, words):

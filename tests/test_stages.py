@@ -3,10 +3,10 @@ import copy, json, pathlib, re, subprocess, sys
 import networkx as nx, nbformat, pytest, yaml
 from dvc.repo import Repo
 from remask.pipeline import stages
-from remask.methods.registry import METHODS, PUBLISHED, Choices, make_method, method_id
+from remask.methods.published import PUBLISHED, compared, compared_yaml
 from remask.pipeline.stages import (
     DURATIONS, SECTIONS, duration_table, select_parameters, declared_parameters, entries, stage_main, log_duration, read_params, run_notebook,
-    run_stage, stage_params)
+    find_stage, run_stage, stage_params)
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = read_params(ROOT/'params.yaml')
@@ -19,36 +19,26 @@ STAGES = sorted(set(NOTEBOOK.values()))
 ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser', family='competing',
             quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
-UNSAID = {'logit_adjusted', 'rows', 'seed', 'givens', 'heads', *Choices._fields, # where no entry says otherwise
+UNSAID = {'overrides', 'rows', 'seed', 'givens', 'heads', # where no entry says otherwise
           'stratified', 'precision', 'name', 'stride', 'form', 'enough', 'run_programs'}
 
 
-def stage(name): return ROOT/'nbs'/'experiments'/f'{name}.ipynb'
-def choices(row): return {k: v for k, v in row.items() if k not in ('process', 'logit_adjusted', 'steps')}
+def stage(name): return find_stage(name, ROOT/'nbs'/'experiments')
 
 
 # ---- params.yaml
 
-def test_the_published_methods_are_the_librarys():
-    assert set(PUBLISHED) <= set(PARAMS['methods'])
-    for name in PUBLISHED:
-        row = PARAMS['methods'][name]
-        assert row['process'] == 'v1' and not row.get('logit_adjusted') and make_method(**choices(row)).params == METHODS[name].params, name
-        assert method_id(METHODS[name].name) == name
+LISTED = dict.fromkeys(name for names in PARAMS['lists'].values() for name in names)
 
 
-@pytest.mark.parametrize('name', [m for m in PARAMS['methods'] if m != 'heldout'])
-def test_every_method_can_be_made_and_bears_its_name(name):
-    row = PARAMS['methods'][name]
-    network = '' if row['process'] == 'v1' else row['process'] + '_'
-    steps = f"_steps{row['steps']}" if 'steps' in row else ''
-    assert name == 'adjusted_'*bool(row.get('logit_adjusted')) + network + method_id(make_method(**choices(row)).name) + steps
+def test_there_is_one_record_for_each_method_in_a_list():
+    assert list(PARAMS['methods']) == ['heldout', *LISTED]
+    for name, row in PARAMS['methods'].items():
+        if name != 'heldout': assert row == {k: v for k, v in compared(name)._asdict().items() if v != {}}, name
 
 
-def test_what_a_row_does_not_say_is_the_librarys_choice():
-    known = declared_parameters(stage('sample'))
-    assert {k: known[k] for k in Choices._fields if k in known} == {k: v for k, v in Choices._field_defaults.items() if k in known}
-    for name, row in PARAMS['methods'].items(): assert not {k: v for k, v in choices(row).items() if v == known[k]}, name
+def test_the_records_are_those_that_the_command_writes():
+    assert compared_yaml(LISTED) in (ROOT/'params.yaml').read_text()
 
 
 def test_every_name_that_is_used_is_known():
@@ -82,10 +72,10 @@ def test_every_parameter_reaches_a_notebook():
 
 
 def test_no_word_means_two_things():
-    "A data set may overrule the profile and the process, a method the steps; nothing else may meet"
+    "A data set may overrule the profile and the process; nothing else may meet"
     run, data, methods, processes = (set(PARAMS['run']), *(set().union(*(set(row) for row in PARAMS[s].values()))
                                      for s in ('data', 'methods', 'processes')))
-    assert methods & (run | data | processes - {'process'}) == {'steps'} and not run & processes
+    assert not methods & (run | data | processes - {'process'}) and not run & processes
     few = PARAMS | dict(data=dict(few=dict(batch=32)))
     assert stage_params(few, dict(data='few', process='v1'))['batch'] == 32 != PARAMS['processes']['v1']['batch']
 
@@ -99,8 +89,8 @@ def test_a_stage_takes_what_it_is_made_for(name):
     assert set(d.get('matrix', {})) <= given <= known
     for p in d.get('params', []):
         if p.startswith('run.'): assert p.removeprefix('run.') in known or f'${{{p}}}' in d['cmd']
-        elif p.startswith('methods.'): assert {'unmask', 'remask', 'form', 'process'} <= known
-    assert f'nbs/experiments/{NOTEBOOK[name]}.ipynb' in d['deps']
+        elif p.startswith('methods.'): assert {'id', 'process', 'overrides'} <= known
+    assert str(stage(NOTEBOOK[name]).relative_to(ROOT)) in d['deps']
 
 
 @pytest.mark.parametrize('name', STAGES)

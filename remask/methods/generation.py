@@ -47,27 +47,20 @@ def _cheap(net, space, m, counter): # the denoiser of one batch, with every shor
 def _silent(rows): pass
 
 def generate_rows(
-    net:Denoiser,
-    alpha:Callable, # the schedule the network was trained with, fixed or learned
+    net:Denoiser, alpha:Callable, # and the schedule the network was trained with, fixed or learned
     space:TokenSpace, m:Method,
-    x:Tensor, # (N,L) ids, MASK where the sampler is to write
-    ts:Tensor, # (T+1,) times from 1 to 0
+    x:Tensor, ts:Tensor, # (N,L) ids, MASK where the sampler is to write; (T+1,) times from 1 to 0
     seed:int=0, first:int=0, # number of the first row: parts of a run can be made apart
-    batch:int=256,
-    progress:Callable=_silent, # given the number of rows that were finished
+    batch:int=256, progress:Callable=_silent, # given the number of rows that were finished
     **loop, # of `sample`: check (off unless asked for), callback
 )->Generated:
     "Sample every row of x by a method; a sample depends on (seed, its number) only"
-    began, alpha, parts = time.thread_time(), tabulated(alpha), []
-    number = first + torch.arange(len(x), device=x.device)
-    for part, ids in zip(x.split(batch), number.split(batch)):
-        parts.append(_batch(net, alpha, space, m, part, ts, Noise(seed, ids), dict(check=False) | loop))
+    began, alpha, loop, rows, nfe = time.thread_time(), tabulated(alpha), dict(check=False) | loop, [], []
+    numbers = first + torch.arange(len(x), device=x.device)
+    for part, ids in zip(x.split(batch), numbers.split(batch)):
+        counter = NFECounter()
+        proc = Process(_cheap(net, space, m, counter), alpha, space)
+        rows.append(sample(proc, part, ts, m.policy, m.draw, Noise(seed, ids), **loop))
+        nfe.append(counter.rows)
         progress(len(part))
-    rows, nfe = zip(*parts)
     return Generated(torch.cat(rows), torch.cat(nfe), time.thread_time() - began)
-
-# %% ../../nbs/4_methods/05_generation.ipynb #4cee61e5
-def _batch(net, alpha, space, m, x, ts, noise, loop): # ids and NFE of one batch
-    counter = NFECounter()
-    proc = Process(_cheap(net, space, m, counter), alpha, space)
-    return sample(proc, x, ts, m.policy, m.draw, noise, **loop), counter.rows
