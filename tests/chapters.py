@@ -1,0 +1,46 @@
+"""The chapters of the library and what imports what: `python tests/chapters.py` writes the map of README.md again."""
+import ast, json, pathlib, re
+
+ROOT = pathlib.Path(__file__).parents[1]
+FOLDERS = sorted((ROOT/'nbs').glob('[0-9]_*'))
+BEGIN, END = '<!-- chapters -->\n', '<!-- end of chapters -->'
+
+
+def source(c): return ''.join(c['source'])
+
+
+def cells(notebook): return json.loads(notebook.read_text())['cells']
+
+
+def exported(notebook):
+    return [source(c) for c in cells(notebook) if c['cell_type'] == 'code' and re.search(r'^#\|\s*export\b', source(c), re.M)]
+
+
+def arrows():
+    "{(importing chapter, imported chapter)} of exported cells"
+    found = set()
+    for folder in FOLDERS:
+        for text in (t for p in sorted(folder.glob('*.ipynb')) for t in exported(p)):
+            modules = [n.module for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)]
+            found |= {(folder.name[2:], m.split('.')[1]) for m in modules if m.startswith('remask.')}
+    return {(a, b) for a, b in found if a != b}
+
+
+def summary(notebook):
+    "The one line below a notebook's title"
+    return source(cells(notebook)[0]).partition('\n> ')[2].strip()
+
+
+def page():
+    "The map: a diagram of the chapters, and a table of their notebooks"
+    lines = ['```mermaid', 'graph BT', *(f'  {a} --> {b}' for a, b in sorted(arrows())), '```', '']
+    for folder in FOLDERS:
+        lines += [f'**`nbs/{folder.name}/`**', '', '| | |', '|---|---|']
+        lines += [f'| `{p.stem}` | {summary(p)} |' for p in sorted(folder.glob('*.ipynb'))] + ['']
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    readme = ROOT/'README.md'
+    before, rest = readme.read_text().split(BEGIN)
+    readme.write_text(before + BEGIN + page() + END + rest.split(END)[1])

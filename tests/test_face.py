@@ -1,0 +1,48 @@
+"""What `import remask` gives, the examples of README.md, and the map of chapters."""
+import ast, doctest, pathlib, re, subprocess, sys
+import pytest
+import remask
+from chapters import BEGIN, END, FOLDERS, arrows, page
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT/'README.md').read_text()
+
+
+def test_importing_it_imports_no_torch():
+    code = "import sys, remask; print(sorted({'torch', 'pandas', 'transformers', 'mlflow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT).stdout == '[]\n'
+
+
+@pytest.mark.parametrize('name', remask._FACE)
+def test_every_name_of_the_face_is_there_and_documented(name):
+    assert getattr(remask, name).__doc__ and name in dir(remask)
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse((ROOT/'remask'/'__init__.py').read_text())
+    seen = {a.name: n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 1 for a in n.names}
+    assert seen == remask._FACE and (ROOT/'remask'/'py.typed').exists()
+
+
+def test_an_unknown_name_says_which_there_are():
+    with pytest.raises(AttributeError, match="no attribute 'sampel'; it has generate, sample"): remask.sampel
+
+
+def test_the_example_of_the_docstring_is_true():
+    assert doctest.testmod(remask) == (0, len(re.findall('^>>>', remask.__doc__, re.M)))
+
+
+@pytest.mark.parametrize('block', re.findall(r'```python\n(.*?)```', README, re.S))
+def test_the_python_of_the_readme_runs(block):
+    names = {}
+    exec(block, names)
+    assert names['out'].ids.shape == (16, 64) and names['out'].nfe.tolist() == [64]*16
+
+
+def test_the_map_of_the_readme_is_up_to_date():
+    assert README.split(BEGIN)[1].split(END)[0] == page(), 'run python tests/chapters.py'
+
+
+def test_no_chapter_imports_a_later_one():
+    order = [f.name[2:] for f in FOLDERS]
+    assert all(order.index(b) < order.index(a) for a, b in arrows())
