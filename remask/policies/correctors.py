@@ -71,7 +71,7 @@ def informed(
     tau:float=0., # size of the Gumbel noise
     says:Callable=loo_one_pass, # StepState -> (B,L,V) logits of the leave-one-out conditionals
 )->Callable: # StepState -> (B,L) ids
-    "Draw the k unmasked tokens of smallest lead from their conditionals (informed corrector, arXiv 2407.21243)"
+    "Draw the k unmasked tokens of smallest lead from their conditionals (arXiv 2407.21243)"
     if not tau >= 0: raise ValueError(f"tau={tau}: must be at least 0")
     count = as_function(k)
     def edit(st):
@@ -84,6 +84,7 @@ def informed(
         return torch.where(sites, drawn, st.x)
     return edit
 
+# %% ../../nbs/2_policies/03_correctors.ipynb #0c5d0e05
 def decaying_count(
     k:float, # mean over all steps
 )->Callable: # StepState -> number

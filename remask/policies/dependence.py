@@ -83,16 +83,13 @@ def select_independent(
 )->Tensor: # (B,L) bool
     "Choose positions that explain most of the rest and least of each other"
     chosen, left = torch.zeros_like(masked), h
-    L = h.shape[1]
     rows = torch.arange(len(h), device=h.device)
     for k in range(int(n.max())):
         explained = c*_common(h, left)
-        open_pairs = explained*~chosen[:, None]
-        worth = open_pairs.sum(2) - apart*(h - left)
-        allowed = masked & ~chosen
-        best = _first_best(worth, allowed)
+        worth = (explained*~chosen[:, None]).sum(2) - apart*(h - left)
+        best = _first_best(worth, masked & ~chosen)
         more = k < n
-        new = F.one_hot(best, L).bool() & more & masked
+        new = F.one_hot(best, h.shape[1]).bool() & more & masked
         chosen = chosen | new
         rest = left - explained[rows, best]
         left = torch.where(chosen | ~more, left, rest)
