@@ -41,7 +41,7 @@ RATES = dict(mdlm=Policy(), remdm=remdm(cap(.04)), borrowed=remdm(cap(.04), sche
 
 @pytest.mark.parametrize('name', RATES)
 def test_rates_become_exact_as_steps_grow(name, limits):
-    """Fewer tokens are unmasked in one step, and so drawn independently, as steps grow. A balanced row that is below
+    """Fewer tokens are unmasked in one step, and so drawn independently, as steps grow. A balanced row below
     its schedule catches up in about sqrt(steps) steps, so its error falls with 1/sqrt(steps), not 1/steps"""
     grid = (4, 11, 400 if 'balanced' in name else 64)
     far, nearer, near = (tv_to_exact(CHAIN, draw(CHAIN, RATES[name], steps, N)) for steps in grid)
