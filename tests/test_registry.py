@@ -534,7 +534,7 @@ HARMLESS = {}
 HARMLESS['only the shape is read'] = [
     'ancestral .expand_as(st.u)', 'balanced_unmask .expand_as(st.u)', 'psi_sampler .expand_as(st.u)',
     'never zeros_like(st.u)', 'loo_one_pass zeros_like(st.decoded)', 'extra_pass zeros_like(st.decoded)',
-    'dilated zeros_like(st.u)', 'dilated st.u.shape', 'dependence_order known.to(st.u)',
+    'dilated zeros_like(st.u)', 'dilated st.u.shape', 'dependence_order known_at(L).to(st.u)',
     'dependence_order st.u.shape']
 HARMLESS['more bits than needed keep the order'] = ['dilated shape[1] + 1']
 HARMLESS['the last step unmasks everything, whatever the policy returns'] = [

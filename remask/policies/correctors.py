@@ -26,6 +26,7 @@ def resample(
         return torch.where(at, again.draft, st.x)
     return edit
 
+# %% ../../nbs/2_policies/03_correctors.ipynb #0c5d0e07
 def random_positions(
     k:Callable|float=1, # how many: a number, or StepState -> (B,1) or a number
 )->Callable: # StepState -> (B,L) bool
@@ -41,6 +42,7 @@ def loo_one_pass(st:StepState)->Tensor: # (B,L,V) logits
     again = st.look(st.x, none, st.s, 1)
     return again.logits
 
+# %% ../../nbs/2_policies/03_correctors.ipynb #0c5d0e08
 def loo_masked(st:StepState)->Tensor: # (B,L,V) logits
     "Evaluate the leave-one-out conditionals with one position masked at a time (+L NFE; any denoiser)"
     B, L = st.x.shape
@@ -100,6 +102,7 @@ def early(st:StepState)->Tensor: # (B,L) in {0,1}
     missing = n - row_sum(st.decoded)
     return top(st.u, st.masked, missing).double()
 
+# %% ../../nbs/2_policies/03_correctors.ipynb #0c5d0e09
 def tolerator(
     share:float=.5, # of the row that is masked in the first round
 )->Policy:
@@ -123,6 +126,7 @@ def overwrite(
         return torch.where(sites, best, st.x)
     return edit
 
+# %% ../../nbs/2_policies/03_correctors.ipynb #0c5d0e0a
 def remask_unlikely(
     below:float=.1, # remask what has less probability than this
     order:Callable=confidence, # StepState -> (B,L), the order of unmasking

@@ -23,14 +23,16 @@ def pairwise_dependence(
     "Measure the dependence of each pair of positions"
     N, L = rows.shape
     V = int(rows.max()) + 1
-    one_hot = F.one_hot(rows.long(), V).double().flatten(1)
+    one_hot = F.one_hot(rows.long(), V).double()
+    one_hot = one_hot.flatten(1)
     p = one_hot.mean(0)
     together = one_hot.T @ one_hot
     independent = p[:, None]*p
     squared = (together/N - independent).square()
     chi = squared/independent.clamp(min=1e-12)
     chi_squared = chi.view(L, V, L, V).sum((1, 3))
-    values = (p > 0).view(L, V).sum(1)
+    occurs = (p > 0).view(L, V)
+    values = occurs.sum(1)
     fewer = torch.minimum(values[:, None], values)
     freedom = (fewer - 1).clamp(min=1)
     share = (chi_squared/freedom).clamp(0, 1)
@@ -42,7 +44,8 @@ def _partial(r:Tensor, v:int)->Tensor: # (L,L) squared partial correlations give
     explained = by_v[:, None]*by_v
     free = (1 - by_v.square()).clamp(min=1e-6)
     scale = free[:, None]*free
-    partial = (r - explained).square()/scale
+    rest = (r - explained).square()
+    partial = rest/scale
     return partial.clamp(max=1)
 
 # %% ../../nbs/2_policies/04_dependence.ipynb #48cc911f
@@ -70,8 +73,8 @@ def _common(h:Tensor, left:Tensor)->Tensor: # (B,L) entropies, (B,L) what is lef
 def _first_best(worth:Tensor, allowed:Tensor)->Tensor: # (B,L), (B,L) bool -> (B,)
     # the first of the best allowed positions; values equal up to rounding are equal
     rounded = worth.round(decimals=12)
-    among = rounded.masked_fill(~allowed, -torch.inf)
-    return among.argmax(1)
+    rounded = rounded.masked_fill(~allowed, -torch.inf)
+    return rounded.argmax(1)
 
 # %% ../../nbs/2_policies/04_dependence.ipynb #ac893468
 def select_independent(
@@ -113,10 +116,12 @@ def dependence_order(
     "Unmask on schedule what explains most of the rest and least of each other"
     known_at = as_function(r)
     def unmask(st):
-        known = known_at(st.p.shape[1])
-        c = conditional_dependence(known.to(st.p), st.masked)
+        L = st.p.shape[1]
+        known = known_at(L).to(st.p)
+        c = conditional_dependence(known, st.masked)
         h = entropy(st)*st.masked
-        missing = (st.n_unmasked - row_sum(st.decoded)).clamp(min=0)
+        missing = st.n_unmasked - row_sum(st.decoded)
+        missing = missing.clamp(min=0)
         n = torch.minimum(missing, row_sum(st.masked))
         chosen = select_independent(c, h, st.masked, n, apart)
         return chosen.double()

@@ -82,6 +82,7 @@ def unmask_above(
         return (chosen*(st.s > 0) + (st.s == 0)).double()
     return Policy(unmask)
 
+# %% ../../nbs/2_policies/02_ranked.ipynb #4f2b0d0e
 def above_threshold(
     tau:float, # probability, in [0,1]
 )->Callable: # StepState -> (B,L) bool
@@ -198,6 +199,7 @@ def consensus(
         return torch.stack(values).mean(0)
     return mean
 
+# %% ../../nbs/2_policies/02_ranked.ipynb #4f2b0d0f
 def shielded(
     score:Callable, # StepState -> (B,L)
     where:Callable, # (B,L) ids -> (B,L) bool, tokens to protect
@@ -298,6 +300,7 @@ def remask_bottom(
         return top(-st.score, st.decoded, torch.minimum(asked, room)).double()
     return remask
 
+# %% ../../nbs/2_policies/02_ranked.ipynb #4f2b0d10
 def count_below(
     bar:float, # threshold of the score
 )->Callable: # StepState -> (B,1)

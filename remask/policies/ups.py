@@ -121,6 +121,7 @@ def by_head(
         return torch.sigmoid(st.heads[name].double())
     return score
 
+# %% ../../nbs/2_policies/05_ups.ipynb #5b0a0e03
 def on_decoded(
     score:Callable, # StepState -> (B,L) in [0,1]
 )->Callable: # StepState -> (B,L)

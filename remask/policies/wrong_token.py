@@ -84,7 +84,8 @@ def not_wrong(
 )->Callable: # StepState -> (B,L)
     "Score a token by the detector's probability that it is not WRONG, of whatever kind"
     if not judge.space.legal[:, wrong].any():
-        raise ValueError(f"the judge may not answer WRONG (id {wrong}): give it the vocabulary's `verdicts`")
+        raise ValueError(f"the detector may not predict WRONG (id {wrong}): "
+                         "give it the vocabulary's `verdicts`")
     def score(st):
         p = st.logits.double().softmax(-1)
         return 1 - p[..., wrong:].sum(-1)
