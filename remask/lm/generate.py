@@ -9,7 +9,7 @@ __all__ = ['as_method', 'plain_space', 'Output', 'generate']
 from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
-from ..core.tokens import TokenSpace, masked
+from ..core.tokens import TokenSpace
 from ..core.schedules import linear, uniform_grid
 from ..core.denoiser import Denoised, Denoiser
 from ..core.sampler import Noise, Policy, Process, categorical, sample

@@ -24,7 +24,7 @@ from ..policies.remdm import (
     psi_sampler, remdm, remdm_conf, remdm_loop, remdm_switch, rescale, strategy_sigma, unmask_random)
 from ..policies.ranked import (
     above_threshold, blended, certainty, compete, confidence_cap, dilated, entropy_bounded,
-    extra_pass, falling_threshold, llada, llada_budget, margin, p2, random_order, rcr,
+    extra_pass, falling_threshold, llada, llada_budget, margin, p2, random_order, random_score, rcr,
     remask_lowest, threshold_remask, unmask_above, unmask_top)
 from remask.policies.correctors import (
     decaying_count, informed, loo_masked, overwrite, random_positions, remask_unlikely, resample,
@@ -200,12 +200,10 @@ def make_self_masking_free()->Policy:
     return compete(confidence)
 
 # %% ../../nbs/4_methods/03_catalogue.ipynb #70fdc22d
-def _at_random(st): return st.u
-
 @catalogued('self-masking', 'keep top u', 'count', exact=True)
 def make_random_competition()->Policy:
     "compete at random"
-    return compete(_at_random)
+    return compete(random_score)
 
 @catalogued('here', 'remask bottom .25 by p', 'count')
 def make_remask_lowest(share:float=.25)->Policy:

@@ -17,13 +17,13 @@ from ..core.sampler import Policy, Process, categorical, confidence
 from ..core.fast import NFECounter, count_nfe
 from ..policies.remdm import psi_score
 from ..policies.ranked import (
-    adaptive, blended, by_group, compete, consensus, extra_pass, falling_threshold, partly_random,
+    adaptive, blended, by_group, compete, consensus, extra_pass, falling_threshold, partly_random, random_score,
     remask_lowest, shielded, unmask_top)
 from ..policies.ups import Headed, by_head, load_head, on_decoded
 from ..policies.wrong_token import not_wrong
 from ..domains.text import Vocabulary, boundaries, line_of, word_of
 from .method import Method, look_up
-from .published import make_method, uniform_score
+from .published import make_method
 
 # %% ../../nbs/4_methods/06_text_checkpoints.ipynb #a3a7e7af
 HEADS = ('critic',) # scores that are heads of the denoiser
@@ -73,7 +73,7 @@ def text_score(
 @text_score
 def score_chance(nets:TextCheckpoints, counter:NFECounter)->Callable:
     "Score at random"
-    return uniform_score
+    return random_score
 
 @text_score
 def score_confidence(nets:TextCheckpoints, counter:NFECounter)->Callable:
