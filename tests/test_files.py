@@ -1,4 +1,4 @@
-"""Files written completely or not at all, text read unchanged, and records of every format with their places."""
+"""Files written completely or not at all, text read unchanged, records of every format with places."""
 import gzip, json, math, os
 
 import numpy as np, pandas as pd, pyarrow as pa, pytest
@@ -8,11 +8,11 @@ from remask.core import files as F
 from remask.core.files import located_records, read_records, read_utf8, read_whole, write_whole
 
 SETTINGS = settings(max_examples=60, deadline=None)
-TEXT = st.text(max_size=20)                                      # with surrogates, zeros and every line end of Unicode
+TEXT = st.text(max_size=20)  # with surrogates, zeros and every line end of Unicode
 SCALAR = st.none() | st.booleans() | st.integers(-10**30, 10**30) | TEXT
 VALUE = st.recursive(SCALAR, lambda v: st.lists(v, max_size=3))
 RECORDS = st.lists(st.dictionaries(TEXT, VALUE, max_size=3), min_size=1, max_size=4)
-ENDS = '\u2028\u2029\x85\x1c\x1d\x1e\x0b\x0c'                     # where str.splitlines ends a line, and JSON does not
+ENDS = '\u2028\u2029\x85\x1c\x1d\x1e\x0b\x0c'  # where str.splitlines ends a line, and JSON does not
 
 
 def one_line(e): return '\n' not in str(e.value) and len(str(e.value)) < 400
@@ -65,7 +65,8 @@ def test_text_is_read_unchanged(tmp_path_factory, text):
 
 @pytest.mark.parametrize('data, why', [
     (b'abc\ndef\0', 'zero byte at byte 7'), (b'a\nb\n\xffc', r'not UTF-8 \(byte 4, line 3\)'),
-    (b'\xef\xbb\xbfa\n\xff', r'not UTF-8 \(byte 5, line 2\)'), ('né'.encode('latin-1'), r'not UTF-8 \(byte 1, line 1\)')])
+    (b'\xef\xbb\xbfa\n\xff', r'not UTF-8 \(byte 5, line 2\)'),
+    ('né'.encode('latin-1'), r'not UTF-8 \(byte 1, line 1\)')])
 def test_bytes_that_are_not_text_are_refused_with_the_place(tmp_path, data, why):
     (tmp_path/'t.txt').write_bytes(data)
     with pytest.raises(ValueError, match=why) as e: read_utf8(tmp_path/'t.txt')
@@ -139,19 +140,26 @@ def test_nan_and_infinity_are_read_like_other_values(tmp_path):
 
 
 @pytest.mark.parametrize('name, data, why', [
-    ('a.jsonl', b'{"a": 1}\n{', 'line 2: is no JSON'), ('a.jsonl', b'{"a": 1}\n\n{"a": 1,}', 'line 3: is no JSON'),
-    ('a.jsonl', b'{"a": 1,\n{"a": 2}', 'line 1: is no JSON'), ('a.json', b'[{"a": 1},\n{"a": 2]', 'line 2: is no JSON'),
-    ('a.json', b'[{"a": 1},\n{"a": 2}', 'line 2: is no JSON'), ('a.jsonl', b'{"a": 1} {"a": 2}', 'line 1: is no JSON'),
+    ('a.jsonl', b'{"a": 1}\n{', 'line 2: is no JSON'),
+    ('a.jsonl', b'{"a": 1}\n\n{"a": 1,}', 'line 3: is no JSON'),
+    ('a.jsonl', b'{"a": 1,\n{"a": 2}', 'line 1: is no JSON'),
+    ('a.json', b'[{"a": 1},\n{"a": 2]', 'line 2: is no JSON'),
+    ('a.json', b'[{"a": 1},\n{"a": 2}', 'line 2: is no JSON'),
+    ('a.jsonl', b'{"a": 1} {"a": 2}', 'line 1: is no JSON'),
     ('a.jsonl', b'{"a": ' + b'['*200_000, 'line 1: is no JSON'),
     ('a.jsonl', b'{"a": ' + b'1'*9000 + b'}', 'line 1: is no JSON'), ('a.jsonl', b'3', "begins with '3'"),
     ('a.csv', b'x,y', "begins with 'x,y'; name a .jsonl"), ('a.jsonl', b'<html>\n', "begins with '<html>'"),
     ('a.jsonl', b'version https://git-lfs.github.com/spec/v1', "begins with 'version https://git-lfs"),
     ('a.jsonl', b'\xef\xbb\xbf', 'holds no records'), ('a.json', b'[]', 'holds no records'),
-    ('a.json', b'[{"a": 1}, 3]', 'record 2: 3 is no record'), ('a.json', b'["a"]', 'record 1: "a" is no record'),
-    ('a.jsonl', b'{"a": 1}\n[1]', r'line 2: \[1\] is no record'), ('a.jsonl', b'{"a": 1}\nnull', 'line 2: null is no record'),
-    ('a.jsonl', b'[{"a": 1}]\n[{"a": 2}]', 'line 1: .* is no record'), ('a.jsonl', b'\xff\xfe{', r'not UTF-8 \(byte 0, line 1\)'),
+    ('a.json', b'[{"a": 1}, 3]', 'record 2: 3 is no record'),
+    ('a.json', b'["a"]', 'record 1: "a" is no record'),
+    ('a.jsonl', b'{"a": 1}\n[1]', r'line 2: \[1\] is no record'),
+    ('a.jsonl', b'{"a": 1}\nnull', 'line 2: null is no record'),
+    ('a.jsonl', b'[{"a": 1}]\n[{"a": 2}]', 'line 1: .* is no record'),
+    ('a.jsonl', b'\xff\xfe{', r'not UTF-8 \(byte 0, line 1\)'),
     ('a.jsonl', b'{"a": 1}\n{"\xff": 2}', r'not UTF-8 \(byte 11, line 2\)'),
-    ('a.jsonl.gz', b'{}', 'cannot be read'), ('a.jsonl.gz', gzip.compress(b'{"a": 1}')[:-9], 'cannot be read'),
+    ('a.jsonl.gz', b'{}', 'cannot be read'),
+    ('a.jsonl.gz', gzip.compress(b'{"a": 1}')[:-9], 'cannot be read'),
     ('a.jsonl.gz', gzip.compress(b'{"a": 1}'*50)[:12] + b'\xff'*40, 'cannot be read'),
     ('a.jsonl.gz', gzip.compress(b''), 'holds no records'), ('a.parquet', b'{}', 'cannot be read'),
     ('a.arrow', b'{}', 'cannot be read'), ('a', b'PAR1', 'cannot be read'), ('a', b'ARROW1', 'cannot be read')])

@@ -40,7 +40,7 @@ def plain_layer(f, h):
 
 
 def alpha_of(rates, l, t):
-    "alpha of one position by plain arithmetic: embedding, two layers, softplus, normalised polynomial, sigmoid"
+    "alpha of one position by plain arithmetic: embedding, layers, softplus, polynomial, sigmoid"
     pairs = [(i, j) for i in range(N_MAX) for j in range(i + 1, N_MAX)]
     slots = [l] if l < N_MAX else pairs[l - N_MAX]
     h = [sum(rates.slots[s, d].item() for s in slots) for d in range(32)]
@@ -106,7 +106,8 @@ def test_a_checkpoint_is_checked_when_it_is_loaded(rates, tmp_path):
     save_net(tmp_path/'spoiled.safetensors', spoiled)
     with pytest.raises(ValueError, match='spoiled.safetensors: alpha leaves .* train it again'):
         load_rate_network(tmp_path/'spoiled.safetensors')
-    with pytest.raises(ValueError, match='must rise'): RateNetwork(rates.members, rates.kinds, low=5., high=5.)
+    with pytest.raises(ValueError, match='must rise'):
+        RateNetwork(rates.members, rates.kinds, low=5., high=5.)
 
 
 # ---- the published training step, written again ----
@@ -220,7 +221,8 @@ def v1_ids():
 
 
 def test_methods_on_a_fixed_schedule_do_not_use_the_rate_network():
-    done = subprocess.run([sys.executable, '-c', V1], capture_output=True, text=True, cwd=Path(__file__).parent)
+    folder = Path(__file__).parent
+    done = subprocess.run([sys.executable, '-c', V1], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == str(v1_ids())
 
