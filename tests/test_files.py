@@ -162,7 +162,8 @@ def test_nan_and_infinity_are_read_like_other_values(tmp_path):
     ('a.jsonl.gz', gzip.compress(b'{"a": 1}')[:-9], 'cannot be read'),
     ('a.jsonl.gz', gzip.compress(b'{"a": 1}'*50)[:12] + b'\xff'*40, 'cannot be read'),
     ('a.jsonl.gz', gzip.compress(b''), 'holds no records'), ('a.parquet', b'{}', 'cannot be read'),
-    ('a.arrow', b'{}', 'cannot be read'), ('a', b'PAR1', 'cannot be read'), ('a', b'ARROW1', 'cannot be read')])
+    ('a.arrow', b'{}', 'cannot be read'),
+    ('a', b'PAR1', 'cannot be read'), ('a', b'ARROW1', 'cannot be read')])
 def test_files_that_cannot_be_used(tmp_path, name, data, why):
     (tmp_path/name).write_bytes(data)
     with pytest.raises(ValueError, match=why) as e: read_records(tmp_path/name)
