@@ -6,6 +6,7 @@
 __all__ = ['mixed_powers', 'RateNetwork', 'load_rate_network']
 
 # %% ../../nbs/1_core/06_rate_network.ipynb #3c7cf3da
+from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -17,16 +18,18 @@ def mixed_powers(
     t:Tensor, # (B,1) times
     w:Tensor, # (L,K) positive weights
 )->Tensor: # (B,L), 0 at t=0 and 1 at t=1
-    "Mix the powers t, t^2, ... t^K by normalised weights"
+    "Average the powers t, t^2, ... t^K by normalised weights"
     share = w/w.sum(-1, keepdim=True)
-    powers = t[..., None]**torch.arange(1, w.shape[1] + 1, device=w.device)
+    K = w.shape[1]
+    exponents = torch.arange(1, K + 1, device=w.device)
+    powers = t[..., None]**exponents
     return (powers*share).sum(-1)
 
 # %% ../../nbs/1_core/06_rate_network.ipynb #9d911283
 class RateNetwork(nn.Module):
     "A learned schedule with one monotone alpha(t) per position, after MELD"
     def __init__(self,
-        members:Tensor, # (L,M) how often a position touches each slot
+        members:Tensor, # (L,M) how often a position belongs to each slot
         kinds:Tensor,   # (L,) long, kind of each position, 0, 1, ...
         K:int=4,        # powers of time
         low:float=-13., high:float=5., # gamma at t=0 and t=1
@@ -34,32 +37,47 @@ class RateNetwork(nn.Module):
         super().__init__()
         if low >= high: raise ValueError(f"low={low}, high={high}: gamma must rise from low to high")
         self.config = dict(K=K, low=low, high=high)
-        self.register_buffer('members', members.float()); self.register_buffer('kinds', kinds)
-        self.slots = nn.Parameter(torch.randn(members.shape[1], 32))
-        self.kind = nn.ModuleList(nn.Linear(32, 32) for _ in range(int(kinds.max()) + 1))
-        self.mix = nn.Sequential(nn.Linear(32, 64), nn.SiLU(), nn.Linear(64, K))
+        self.register_buffer('members', members.float())
+        self.register_buffer('kinds', kinds)
+        M = members.shape[1]
+        self.slots = nn.Parameter(torch.randn(M, 32))
+        n_kinds = int(kinds.max()) + 1
+        layers = [nn.Linear(32, 32) for _ in range(n_kinds)]
+        self.kind = nn.ModuleList(layers)
+        inner = nn.Linear(32, 64)
+        outer = nn.Linear(64, K)
+        self.mix = nn.Sequential(inner, nn.SiLU(), outer)
 
     def weights(self)->Tensor: # (L,K) float64
-        "Give every position its positive weights"
+        "Compute the positive weights of every position"
         with torch.autocast(self.slots.device.type, enabled=False):
             h = self.members @ self.slots
-            h = torch.stack([f(h) for f in self.kind], 1)[torch.arange(len(h)), self.kinds]
-            return softplus(self.mix(h).double())
+            each = torch.stack([layer(h) for layer in self.kind], 1)
+            at = torch.arange(len(h))
+            w = self.mix(each[at, self.kinds])
+            return softplus(w.double())
 
-    def forward(self, t, real:Tensor)->Tensor: # (B,L) float64
-        "alpha of every position at time t (a number, or one per row); 1 where there is PAD"
-        t = torch.as_tensor(t, dtype=torch.float64, device=real.device).reshape(-1, 1).expand(len(real), 1)
-        low, high = self.config['low'], self.config['high']
-        gamma = low + (high - low)*mixed_powers(t, self.weights())
-        return torch.where(real, torch.sigmoid(-gamma), 1.)
+    def forward(self, t:Tensor|float, real:Tensor)->Tensor: # (B,L) float64
+        "Compute alpha of every position at time t (a number, or one per row); PAD has alpha 1"
+        t = torch.as_tensor(t, dtype=torch.float64, device=real.device)
+        t = t.reshape(-1, 1)
+        t = t.expand(len(real), 1)
+        low = self.config['low']
+        rise = self.config['high'] - low
+        share = mixed_powers(t, self.weights())
+        gamma = low + rise*share
+        alpha = torch.sigmoid(-gamma)
+        return torch.where(real, alpha, 1.)
 
 # %% ../../nbs/1_core/06_rate_network.ipynb #0fcedd47
 def load_rate_network(
-    path, # file written by `save_net`
+    path:Path|str, # file written by `save_net`
     L:int|None=None, # positions expected, if it matters
-)->tuple: # (Rates in eval mode, provenance dict)
+)->tuple: # (RateNetwork in eval mode, provenance dict)
     "Load a learned schedule; raise ValueError if the file is missing, damaged, of another shape, or none"
     net, origin = load_net(path, RateNetwork, ('members', 'kinds'), L)
-    try: check_schedule(net, torch.ones(1, len(net.kinds), dtype=torch.bool))
+    positions = len(net.kinds)
+    real = torch.ones(1, positions, dtype=torch.bool)
+    try: check_schedule(net, real)
     except ValueError as e: raise ValueError(f"{path}: {e}; train it again") from None
     return net, origin

@@ -11,27 +11,40 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
+# %% ../../nbs/1_core/02_tokens.ipynb #5d10c2a1
+def _check_token_space(space):
+    "Raise ValueError unless MASK and PAD differ from the clean ids and every position has a legal one"
+    mask, pad, V = space.mask, space.pad, space.V
+    if not (0 <= mask < V and -1 <= pad < V and mask != pad):
+        raise ValueError(f"mask={mask} and pad={pad} must be two different ids below V={V}")
+    special = [i for i in (mask, pad) if i >= 0]
+    if space.legal[:, special].any():
+        raise ValueError("MASK and PAD are never clean tokens: set their columns of `legal` to False")
+    possible = space.legal.any(1)
+    if not possible.all():
+        position = int((~possible).nonzero()[0])
+        raise ValueError(f"position {position} has no legal token")
+
 # %% ../../nbs/1_core/02_tokens.ipynb #eea3bb70
 @dataclass(frozen=True, eq=False)
 class TokenSpace:
     "The id space of a domain: one MASK, one PAD, and the ids a clean token may take at each position"
-    mask: int     # id of a hidden token
-    pad: int      # id of a position that does not exist in this row; -1: no id says so
+    mask: int     # id of a masked position
+    pad: int      # id of a position that does not exist in its row; -1: no id marks such positions
     legal: Tensor # (L,V) bool, True where a clean token may take that id
 
     def __post_init__(self):
-        L, V = self.legal.shape
-        if not (0 <= self.mask < V and -1 <= self.pad < V and self.mask != self.pad):
-            raise ValueError(f"mask={self.mask} and pad={self.pad} must be two different ids below V={V}")
-        if self.legal[:, [i for i in (self.mask, self.pad) if i >= 0]].any():
-            raise ValueError("MASK and PAD are never clean tokens: set their columns of `legal` to False")
-        if not self.legal.any(1).all():
-            raise ValueError(f"position {int((~self.legal.any(1)).nonzero()[0])} has no legal token")
+        _check_token_space(self)
 
     @property
-    def L(self): "Positions"; return self.legal.shape[0]
+    def L(self)->int:
+        "Positions"
+        return self.legal.shape[0]
+
     @property
-    def V(self): "Ids, MASK and PAD included"; return self.legal.shape[1]
+    def V(self)->int:
+        "Ids, MASK and PAD included"
+        return self.legal.shape[1]
 
 # %% ../../nbs/1_core/02_tokens.ipynb #2dea66b7
 @patch(as_prop=True)
@@ -44,7 +57,7 @@ def masked(
     space:TokenSpace,
     x:Tensor, # (B,L) ids
 )->Tensor: # (B,L) bool
-    "Tell which positions are hidden"
+    "Tell which positions are masked"
     return x == space.mask
 
 def real(
@@ -59,37 +72,44 @@ def hide(
     space:TokenSpace,
     real:Tensor, # (B,L) bool, positions that exist
 )->Tensor: # (B,L) ids
-    "Build the fully hidden rows of a given shape: MASK where real, PAD elsewhere"
+    "Build the fully masked rows of a given shape: MASK where real, PAD elsewhere"
     return torch.where(real, space.mask, space.pad)
 
+# %% ../../nbs/1_core/02_tokens.ipynb #5d10c2a3
 def is_legal(
     space:TokenSpace,
     x:Tensor, # (B,L) ids
 )->Tensor: # (B,L) bool
-    "Tell which positions hold a clean token that may stand there"
-    return space.legal.to(x.device).expand(len(x), -1, -1).gather(-1, x[..., None])[..., 0]
+    "Tell which positions hold a clean token that is legal there"
+    legal = space.legal.to(x.device)
+    legal = legal.expand(len(x), -1, -1)
+    return legal.gather(-1, x[..., None])[..., 0]
 
 def is_clean(
     space:TokenSpace,
     x:Tensor, # (B,L) ids
 )->Tensor: # (B,) bool
     "Tell which rows hold a legal clean token at every real position"
-    return (is_legal(space, x) | (x == space.pad)).all(1)
+    absent = x == space.pad
+    return (is_legal(space, x) | absent).all(1)
 
 # %% ../../nbs/1_core/02_tokens.ipynb #ca8f7f4b
 def restrict(
     space:TokenSpace,
     logits:Tensor, # (B,L,V)
 )->Tensor: # (B,L,V) with -inf at illegal ids
-    "Rule out the ids that are not legal at each position"
-    return logits.masked_fill(~space.legal.to(logits.device), -torch.inf)
+    "Exclude the ids that are not legal at each position"
+    illegal = ~space.legal.to(logits.device)
+    return logits.masked_fill(illegal, -torch.inf)
 
 # %% ../../nbs/1_core/02_tokens.ipynb #c06d3a52
 def top(
-    score, # (B,L)
-    among, # (B,L) bool
-    k, # (B,1) how many
-): # (B,L) bool
+    score:Tensor, # (B,L)
+    among:Tensor, # (B,L) bool, positions that may be picked
+    k:Tensor, # (B,1) how many
+)->Tensor: # (B,L) bool
     "Pick the `k` highest scores of each row among the allowed; the first position wins a tie"
-    order = score.masked_fill(~among, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    return (order.argsort(dim=1) < k) & among
+    score = score.masked_fill(~among, -torch.inf)
+    order = score.argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1)
+    return (rank < k) & among
