@@ -220,7 +220,7 @@ def test_your_own_questions(project):
         origin = net(project, f'answerers/mine/{name}')[1]['provenance']
         digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
         assert origin['quiz'] == 'mine' and [leg['data'] for leg in origin['legs']] == [digest]
-    assert '# Answers: who is hidden again' in said['make answers'] and '| dual_stream_refine |' in said['make answers']
+    assert '# Answers: comparison of decoders' in said['make answers'] and '| dual_stream_refine |' in said['make answers']
     assert 'mine: 1 answers of fewer than 4 characters are left out' in said['make answers']
     assert {d['path'] for d in lock(project)['tasks@mine']['deps']} >= {'inputs/mine'} and 'data' not in str(lock(project)['tasks@mine']['deps'])
 

@@ -1,7 +1,9 @@
-"""What users of this field's tools ran into, one test a line: each would fail if the kind of fault came back.
+"""Faults that users of this field's tools reported, one test each: it fails if the kind of fault returns.
 
-Two lines need whole pipelines and are followed in test_recipes: 04, a file of one's own in data/
-(`test_a_file_of_your_own_in_data_is_named_and_told_where_to_go`), and 05, own questions (`test_your_own_questions`)."""
+Two faults need whole pipelines and are tested in test_recipes: 04, a file of one's own in data/
+(`test_a_file_of_your_own_in_data_is_named_and_told_where_to_go`),
+and 05, own problems (`test_your_own_questions`).
+"""
 import json
 from pathlib import Path
 import numpy as np, pytest, torch
@@ -23,12 +25,13 @@ from remask.pipeline.stages import SECTIONS, declared_parameters, entries, read_
 from remask.domains.tasks import Pair, as_pairs, as_rows, read_tabbed, signs
 from remask.domains.text import Vocabulary, read_text
 from remask.core.tokens import TokenSpace
-transformers.utils.logging.set_verbosity_error(); transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
 
 ROOT = Path(__file__).parents[1]
 
 
-def told(tmp_path, text, name='f.jsonl'):
+def saved_text(tmp_path, text, name='f.jsonl'):
     (tmp_path/name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return tmp_path/name
 
@@ -36,9 +39,11 @@ def told(tmp_path, text, name='f.jsonl'):
 def test_01_a_model_of_the_hub_is_named_on_the_command_line():
     "`model` and every other name of a section belong to the stages that look them up"
     given = dict(model='GSAI-ML/LLaDA-8B-Instruct', text='a', quiz='b', network='c')
-    notebook = ROOT/'nbs'/'experiments'/'llada.ipynb'
-    assert 'model' in declared_parameters(notebook) and 'model' in SECTIONS
-    assert stage_params(read_params(ROOT/"params.yaml"), dict(model=given["model"]), entries(declared_parameters(notebook)))['model'] == given['model']
+    notebook = ROOT/'nbs'/'experiments'/'answers'/'llada.ipynb'
+    declared = declared_parameters(notebook)
+    assert 'model' in declared and 'model' in SECTIONS
+    known = read_params(ROOT/'params.yaml')
+    assert stage_params(known, dict(model=given['model']), entries(declared))['model'] == given['model']
 
 
 @pytest.mark.parametrize('case', ['llada', 'llada_tied', 'dream', 'dream_tied', 'llada2_moe', 'sdar', 'mdlm'])
@@ -56,77 +61,88 @@ def test_03_nothing_that_trains_is_frozen():
 def test_06_characters_stay_as_they_are(tmp_path):
     text = 'x² ≤ 5 and θ ≥ π/2, 𝔸 é e\u0301 −2'
     vocab = Vocabulary.of(text)
-    assert vocab.decode(vocab.encode(text)) == [text] and read_text(told(tmp_path, text, 'f.txt')).text == text
+    assert vocab.decode(vocab.encode(text)) == [text]
+    assert read_text(saved_text(tmp_path, text, 'f.txt')).text == text
     rows = as_rows(signs([text]), [(text, text)], 40, 40)
     assert text in signs([text]).decode(rows.x)[0]
-    assert not same_answer(extract('#### −2'), extract('#### 2')) and same_answer(extract('#### −2'), extract('#### -2'))
+    assert not same_answer(extract('#### −2'), extract('#### 2'))
+    assert same_answer(extract('#### −2'), extract('#### -2'))
 
 
-def test_07_a_mask_that_is_taken_and_not_read(tmp_path):
+def test_07_an_attention_mask_that_is_accepted_and_ignored(tmp_path):
     saved(tmp_path, 'llada')
     hub = opened(tmp_path)
     assert 'attention_mask' in hub.takes and hub.facts.tells == '' and 'rows by length' in hub.described()
-    together = hub.answers(TEXTS, 8, Writing(block=8, steps=8))
-    assert together == [hub.answers([t], 8, Writing(block=8, steps=8))[0] for t in TEXTS]
+    how = Writing(block=8, steps=8)
+    together = hub.answers(TEXTS, 8, how)
+    assert together == [hub.answers([t], 8, how)[0] for t in TEXTS]
 
 
 def test_08_a_model_that_predicts_the_next_position(tmp_path):
     published.save(tmp_path, 'dream', trained('dream', 1))
-    told = opened(tmp_path).answers(['23456789012', '4567890'], 4, semi_autoregressive(4, 1, 4))
-    assert told == ['3456', '1234']
+    texts = opened(tmp_path).answers(['23456789012', '4567890'], 4, semi_autoregressive(4, 1, 4))
+    assert texts == ['3456', '1234']
 
 
 def test_09_tokenizer_configuration_and_logits_that_disagree(tmp_path):
-    saved(tmp_path/'a', 'mdlm', published.small_tokenizer(tmp_path, mask_token=None, pad_token=None))
+    unmarked = published.small_tokenizer(tmp_path, mask_token=None, pad_token=None)
+    saved(tmp_path/'a', 'mdlm', unmarked)
     assert opened(tmp_path/'a').ids.mask == 40                          # the last column, and no pad
     saved(tmp_path/'b', 'sdar', published.small_tokenizer(tmp_path, pad_token='<eos>'))
-    hub = opened(tmp_path/'b')                                          # AutoModelForCausalLM only, tied, pad = eos
+    hub = opened(tmp_path/'b')                                          # causal class only, tied, pad = eos
     prompts = ['1<eos>2=', '<pad>7=']
     assert hub.space(2).legal[0, 2] and hub.rows(prompts, 2).real.sum(1).tolist() == [6, 5]
     with pytest.raises(ValueError, match='id 99 is none of the model'): opened(tmp_path/'b', mask=99)
 
 
 def test_10_the_harness(tmp_path):
-    "overlong prompts, empty continuations, `until: null`, `max_gen_toks`, and noise that is the request's own"
+    "overlong prompts, empty continuations, `until: null`, `max_gen_toks`, and noise by request"
     from types import SimpleNamespace
     save_small(tmp_path)
     lm = HarnessLM(load_hub(tmp_path), Writing(block=4, steps=4), 8, draws=4)
-    def request(kind, *args, k=0): return SimpleNamespace(args=args, task_name='t', doc_id=k, request_type=kind, idx=k)
-    pairs = [request('loglikelihood', '1+2=', '3'), request('loglikelihood', '9'*200, '12'), request('loglikelihood', '7=', '')]
+    def request(kind, *args, k=0):
+        return SimpleNamespace(args=args, task_name='t', doc_id=k, request_type=kind, idx=k)
+    texts = ('1+2=', '3'), ('9'*200, '12'), ('7=', '')
+    pairs = [request('loglikelihood', *t) for t in texts]
     def bounds(some): return [b for b, _ in lm.loglikelihood(some, True)]
     alone = [bounds([p])[0] for p in pairs]
     assert alone[2] == 0 and np.isfinite(alone).all()
     assert bounds(pairs) == pytest.approx(alone) and bounds(pairs[::-1]) == pytest.approx(alone[::-1])
-    texts = lm.generate_until([request('generate_until', '1+2=', dict(until=None, max_gen_toks=3))], True)
+    asked = request('generate_until', '1+2=', dict(until=None, max_gen_toks=3))
+    texts = lm.generate_until([asked], True)
     assert len(lm.hub.coded(texts)[0]) <= 3
     assert lm.apply_chat_template([dict(role='user', content='1+1')]) == '1+1='
 
 
-def test_11_an_answer_that_has_ended_costs_nothing_more():
+def test_11_an_answer_that_has_ended_needs_no_further_evaluation():
     space, spent = TokenSpace(11, 12, (torch.arange(13) < 11).expand(20, -1)), torch.zeros(1)
     x = torch.full((1, 20), 11)
     x[:, :4] = 0
     write(ending([4]), space, x, Writing(block=4, steps=4, ends=(9,)), count=spent.add_)
-    assert spent.item() == 1                                            # 16 were made for an answer of end signs only
+    assert spent.item() == 1                                            # not 16
 
 
 @pytest.mark.parametrize('text, values', [
-    ('{"a": "x\u2028y"}\n{"a": "z\u0085"}\n', ['x\u2028y', 'z\u0085']), ('\ufeff{"a": 1}\n', [1]), ('\n{"a": 1}\n\n{"a": 2}\n\n', [1, 2]),
+    ('{"a": "x\u2028y"}\n{"a": "z\u0085"}\n', ['x\u2028y', 'z\u0085']), ('\ufeff{"a": 1}\n', [1]),
+    ('\n{"a": 1}\n\n{"a": 2}\n\n', [1, 2]),
     ('[{"a": 1}, {"a": 2}]', [1, 2]), ('{"a": 1}\r\n{"a": 2}\r\n', [1, 2])])
 def test_12_json_lines_as_they_are_found(tmp_path, text, values):
-    assert [r['a'] for r in read_records(told(tmp_path, text))] == values
+    assert [r['a'] for r in read_records(saved_text(tmp_path, text))] == values
 
 
 def test_12_a_missing_answer_is_named(tmp_path):
     line = '{"question": "a", "answer": NaN}\n'
-    with pytest.raises(ValueError, match='record|line'): as_pairs(read_records(told(tmp_path, line)), 'gsm8k')
+    with pytest.raises(ValueError, match='record|line'):
+        as_pairs(read_records(saved_text(tmp_path, line)), 'gsm8k')
 
 
 def test_13_programs_are_judged_by_running_them():
     prompt = 'def double(x):\n    "twice"\n'
-    pair = Pair(prompt, '    return 2*x\n', before=prompt, after='\n\ndef check(f):\n    assert f(4) == 8\ncheck(double)')
+    tests = '\n\ndef check(f):\n    assert f(4) == 8\ncheck(double)'
+    pair = Pair(prompt, '    return 2*x\n', before=prompt, after=tests)
     with pytest.raises(ValueError, match='program'): right_answers('humaneval', [pair], [pair.answer])
-    got = right_answers('humaneval', [pair], [[pair.answer, '    return 8 if x == 4 else x\n', '    return x\n']], 'run')
+    tries = [pair.answer, '    return 8 if x == 4 else x\n', '    return x\n']
+    got = right_answers('humaneval', [pair], [tries], 'run')
     assert got.tolist() == [[True, True, False]] and pass_at(1, got) == pytest.approx(2/3)
 
 
@@ -136,23 +152,29 @@ def test_14_small_mistakes_get_one_sentence(tmp_path):
     assert hub.answers([], 4) == []
     with pytest.raises(ValueError, match='give a list of texts'): hub.answers('1+2=', 4)
     with pytest.raises(ValueError, match='id 99999 is none'): load_hub(tmp_path/'m', mask=99999)
-    with pytest.raises(ValueError, match="dtype='bf16' is unknown; choose"): load_hub(tmp_path/'m', dtype='bf16')
-    with pytest.raises(ValueError, match='f.tsv, line 2: '): read_tabbed(told(tmp_path, 'a\tb\nc\td\te\n', 'f.tsv'))
+    with pytest.raises(ValueError, match="dtype='bf16' is unknown; choose"):
+        load_hub(tmp_path/'m', dtype='bf16')
+    crooked = saved_text(tmp_path, 'a\tb\nc\td\te\n', 'f.tsv')
+    with pytest.raises(ValueError, match='f.tsv, line 2: '): read_tabbed(crooked)
 
 
 def test_15_floor_plans_of_other_programs(tmp_path):
-    plan = dict(room_type=[1, 2, 17], boxes=[[0, 0, 100, 100], [100, 0, 160, 60], [95, 20, 105, 40]], edges=[], ed_rm=[])
-    graphs = read_graphs(told(tmp_path, json.dumps(plan), 'plan.json')).graphs
-    assert 'housegan' in READERS and len(graphs) == 1 and len(graphs[0].types) == 2 and len(graphs[0].edges) == 1
+    boxes = [[0, 0, 100, 100], [100, 0, 160, 60], [95, 20, 105, 40]]
+    plan = dict(room_type=[1, 2, 17], boxes=boxes, edges=[], ed_rm=[])
+    graphs = read_graphs(saved_text(tmp_path, json.dumps(plan), 'plan.json')).graphs
+    assert 'housegan' in READERS and len(graphs) == 1
+    assert len(graphs[0].types) == 2 and len(graphs[0].edges) == 1
     lone = dict(nodes=[dict(id=0), dict(id=1)], links=[dict(source=0, target=1)])
-    with pytest.raises(ValueError): read_graphs(told(tmp_path, json.dumps(lone), 'cubi.json'))
+    with pytest.raises(ValueError): read_graphs(saved_text(tmp_path, json.dumps(lone), 'cubi.json'))
 
 
-def test_16_streams_and_injected_errors_on_a_hub_model(tmp_path):
+def test_16_a_dual_stream_and_injected_errors_on_a_hub_model(tmp_path):
     saved(tmp_path, 'llada')
     hub = opened(tmp_path)
-    made = hub.targets([Pair(f'{a}+{b}=', f'{a + b}') for a in range(10, 14) for b in range(3)], 4)
-    finetune(put_dual_stream(hub, [0, 1]), made.rows, after_position(made.P), Tuning(batch=6, accumulate=1), 2)
+    sums = [Pair(f'{a}+{b}=', f'{a + b}') for a in range(10, 14) for b in range(3)]
+    made = hub.targets(sums, 4)
+    put_dual_stream(hub, [0, 1])
+    finetune(hub, made.rows, after_position(made.P), Tuning(batch=6, accumulate=1), 2)
     save_hub_head(tmp_path/'s.safetensors', hub)
     again = opened(tmp_path, heads=dict(ups=tmp_path/'s.safetensors'))
     for maker in MAKERS:

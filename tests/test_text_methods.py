@@ -1,4 +1,4 @@
-"""Methods for text: every score with every reading keeps the law of ranked methods, and the demo shows what they do."""
+"""Methods for text: scores and readings preserve the count of unmasked positions; the demo prints each step."""
 import re
 import pytest, torch
 
@@ -14,13 +14,13 @@ from remask.policies.ups import ScoreHead
 from remask.core.tokens import hide
 
 VOCAB, L, B = Vocabulary.of('abc d\n'), 12, 5
-NETWORKS = dict(all_positions=1, corrupted_only=1, own_errors=1, mixed=3)     # how many kinds of WRONG each knows
+NETWORKS = dict(all_positions=1, corrupted_only=1, own_errors=1, mixed=3)     # kinds of WRONG of each
 
 
 def network(legal, seed):
     torch.manual_seed(seed)
     net = Denoiser(torch.zeros(L, 0), legal, 16, 1, 2, 0., False)
-    for p in net.parameters(): torch.nn.init.normal_(p, 0, .4)      # untrained, but with opinions
+    for p in net.parameters(): torch.nn.init.normal_(p, 0, .4)      # untrained, with distinct probabilities
     return net
 
 
@@ -29,23 +29,34 @@ def nets(tmp_path_factory):
     folder = tmp_path_factory.mktemp('here')/'build'/'networks'/'abc'
     about = dict(chars=VOCAB.chars, L=L, revision='abc')
     save_net(folder/'denoiser.safetensors', network(VOCAB.space(L).legal, 0), **about)
-    for k, (n, kinds) in enumerate(NETWORKS.items()): save_net(folder/f'{n}.safetensors', network(VOCAB.verdicts(L, kinds).legal, k + 1), **about)
-    torch.manual_seed(9); save_net(folder/'critic.safetensors', ScoreHead(16, 8), **about)
+    for k, (n, kinds) in enumerate(NETWORKS.items()):
+        detector = network(VOCAB.verdicts(L, kinds).legal, k + 1)
+        save_net(folder/f'{n}.safetensors', detector, **about)
+    torch.manual_seed(9)
+    save_net(folder/'critic.safetensors', ScoreHead(16, 8), **about)
     return load_text_checkpoints(folder)
 
 
-def write(nets, steps=6, x=None, seed=0, callback=lambda *a: None, **choices):
+def quiet(st, x, keep): pass
+
+
+def write(nets, steps=6, x=None, seed=0, callback=quiet, **choices):
     reads = NFECounter()
     m = text_method(nets, reads, **choices)
-    x = hide(VOCAB.space(L), torch.ones(B, L, dtype=torch.bool)) if x is None else x
-    got = generate_rows(nets.denoiser(choices.get('score', '')), linear, VOCAB.space(L), m, x, uniform_grid(steps), seed, callback=callback, check=True)
+    space, times = VOCAB.space(L), uniform_grid(steps)
+    if x is None: x = hide(space, torch.ones(B, L, dtype=torch.bool))
+    denoiser = nets.denoiser(choices.get('score', ''))
+    got = generate_rows(denoiser, linear, space, m, x, times, seed, callback=callback, check=True)
     return got, reads
+
+
+def n_unmasked(x): return (x != VOCAB.mask).sum(1, keepdim=True).double()
 
 
 @pytest.mark.parametrize('reading', READINGS)
 @pytest.mark.parametrize('score', SCORES)
-def test_every_score_and_reading_keeps_the_schedule_and_writes_characters(nets, score, reading):
-    def check(st, x, keep): assert torch.equal((x != VOCAB.mask).sum(1, keepdim=True).double(), st.n_unmasked)
+def test_every_score_and_reading_preserves_the_count_and_leaves_no_mask(nets, score, reading):
+    def check(st, x, keep): assert torch.equal(n_unmasked(x), st.n_unmasked)
     got, reads = write(nets, score=score, reading=reading, strength=.4, callback=check)
     assert (got.x < VOCAB.mask).all()
     extra = score in ('extra_pass', 'consensus', *NETWORKS)
@@ -53,8 +64,8 @@ def test_every_score_and_reading_keeps_the_schedule_and_writes_characters(nets, 
 
 
 @pytest.mark.parametrize('score', SCORES)
-def test_randomness_strength_goes_from_the_score_to_chance(nets, score):
-    ids = lambda **kw: write(nets, **kw)[0].x
+def test_randomness_strength_interpolates_from_the_score_to_random(nets, score):
+    def ids(**choices): return write(nets, **choices)[0].x
     chance, pure = ids(score='chance'), ids(score=score)
     for reading in 'sum', 'share':
         assert torch.equal(ids(score=score, reading=reading, strength=1.), chance)
@@ -63,27 +74,32 @@ def test_randomness_strength_goes_from_the_score_to_chance(nets, score):
 
 
 @pytest.mark.parametrize('score', SCORES)
-def test_repair_hides_the_worst_tenth_and_keeps_the_schedule(nets, score):
+def test_remask_lowest_remasks_the_worst_tenth_and_preserves_the_count(nets, score):
     def check(st, x, keep):
-        assert torch.equal((x != VOCAB.mask).sum(1, keepdim=True).double(), st.n_unmasked)
-        lost, seen = st.decoded & (x == VOCAB.mask), st.decoded.sum(1)
+        assert torch.equal(n_unmasked(x), st.n_unmasked)
+        remasked, decoded = st.decoded & (x == VOCAB.mask), st.decoded.sum(1)
         room = L - st.n_unmasked[:, 0]
-        assert torch.equal(lost.sum(1).double(), torch.minimum((.1*seen).round(), room)*(st.s > 0))
+        expected = torch.minimum((.1*decoded).round(), room)*(st.s > 0)
+        assert torch.equal(remasked.sum(1).double(), expected)
     write(nets, steps=9, remask='remask_lowest', score=score, callback=check)
 
 
-def test_never_reveals_once_and_a_complete_row_under_a_threshold_stops_changing(nets):
-    lost = []
-    write(nets, remask='never', callback=lambda st, x, keep: lost.append((st.decoded & (x != st.draft)).sum().item()))
-    assert lost == [0]*6
+def test_never_remasks_nothing(nets):
+    changed = []
+    def count(st, x, keep): changed.append((st.decoded & (x != st.draft)).sum().item())
+    write(nets, remask='never', callback=count)
+    assert changed == [0]*6
+
+
+def test_under_a_threshold_a_complete_row_stops_changing(nets):
     done = []
     def stopped(st, x, keep): done.append((st.masked.any(1), (x != st.draft).any(1)))
     write(nets, steps=40, remask='threshold', callback=stopped)
-    assert any((~open).any() for open, _ in done[:-1])                     # some row was complete before the end
-    assert not any((moved & ~open).any() for open, moved in done)          # and then nothing moved in it
+    assert any((~incomplete).any() for incomplete, _ in done[:-1])     # some row was complete early
+    assert not any((changed & ~incomplete).any() for incomplete, changed in done)
 
 
-def test_what_is_given_stays(nets):
+def test_the_prompt_stays(nets):
     prompt = infill(VOCAB, 'ab░░░c░░', L)[None].repeat(B, 1)
     got, _ = write(nets, x=prompt, score='own_errors')
     given = prompt != VOCAB.mask
@@ -91,22 +107,29 @@ def test_what_is_given_stays(nets):
 
 
 @pytest.mark.parametrize('choices, why', [
-    (dict(strength=1.5), 'must lie in'), (dict(strength=-.1), 'must lie in'), (dict(strength=float('nan')), 'must lie in'),
-    (dict(score='confidense'), 'did you mean confidence'), (dict(reading='some'), 'did you mean'), (dict(remask='ever'), 'did you mean never')])
-def test_what_does_not_exist_is_refused(nets, choices, why):
+    (dict(strength=1.5), 'must lie in'), (dict(strength=-.1), 'must lie in'),
+    (dict(strength=float('nan')), 'must lie in'), (dict(score='confidense'), 'did you mean confidence'),
+    (dict(reading='some'), 'did you mean'), (dict(remask='ever'), 'did you mean never')])
+def test_unknown_words_and_strengths_are_refused(nets, choices, why):
     with pytest.raises(ValueError, match=why): text_method(nets, NFECounter(), **choices)
 
 
-def test_a_desk_names_what_is_missing_or_foreign(nets, tmp_path):
-    with pytest.raises(ValueError, match='denoiser.safetensors: no such file'): load_text_checkpoints(tmp_path)
+def test_checkpoints_that_are_missing_or_of_another_text_are_named(nets, tmp_path):
+    with pytest.raises(ValueError, match='denoiser.safetensors: no such file'):
+        load_text_checkpoints(tmp_path)
     with pytest.raises(ValueError, match='second.safetensors: no such file'): nets.network('second')
     with pytest.raises(ValueError, match='critic.safetensors: holds no Denoiser'): nets.network('critic')
     other = Vocabulary.of('abz')
-    save_net(tmp_path/'denoiser.safetensors', network(VOCAB.space(L).legal, 0), chars=VOCAB.chars, L=L, revision='abc')
-    save_net(tmp_path/'own_errors.safetensors', network(other.verdicts(L).legal, 0), chars=other.chars, L=L, revision='abz')
-    with pytest.raises(ValueError, match="own_errors.safetensors has vocabulary .* it has 'z'"): text_method(load_text_checkpoints(tmp_path), NFECounter(), score='own_errors')
-    save_net(tmp_path/'denoiser.safetensors', network(VOCAB.space(L).legal, 0))
-    with pytest.raises(ValueError, match='says nothing of its L, chars, revision'): load_text_checkpoints(tmp_path)
+    denoiser = network(VOCAB.space(L).legal, 0)
+    save_net(tmp_path/'denoiser.safetensors', denoiser, chars=VOCAB.chars, L=L, revision='abc')
+    detector = network(other.verdicts(L).legal, 0)
+    save_net(tmp_path/'own_errors.safetensors', detector, chars=other.chars, L=L, revision='abz')
+    foreign = load_text_checkpoints(tmp_path)
+    with pytest.raises(ValueError, match="own_errors.safetensors has vocabulary .* it has 'z'"):
+        text_method(foreign, NFECounter(), score='own_errors')
+    save_net(tmp_path/'denoiser.safetensors', denoiser)
+    with pytest.raises(ValueError, match='says nothing of its L, chars, revision'):
+        load_text_checkpoints(tmp_path)
 
 
 # ---- the live view
@@ -114,9 +137,10 @@ def test_a_desk_names_what_is_missing_or_foreign(nets, tmp_path):
 def plain(shown): return re.sub('\x1b\\[[0-9]+[mA]', '', shown)
 
 
-def test_the_demo_shows_every_step_and_ends_with_the_text(nets, capsys, monkeypatch):
+def test_the_demo_prints_every_step_and_ends_with_the_text(nets, capsys, monkeypatch):
     monkeypatch.chdir(nets.folder.parents[2])
-    cli.main(['demo', 'text', '--text', 'abc', '--prompt', 'a░░░b░', '--steps', '5', '--pause', '0', '--score', 'own_errors'])
+    choices = ['--prompt', 'a░░░b░', '--steps', '5', '--pause', '0', '--score', 'own_errors']
+    cli.main(['demo', 'text', '--text', 'abc', *choices])
     *steps, _, end = plain(capsys.readouterr().out).split('\n')[:7]
     assert len(steps) == 5 and all(s[0] == 'a' and s[4] == 'b' for s in steps)
     assert '░' in steps[0] and '░' not in steps[4]
@@ -126,18 +150,19 @@ def test_the_demo_shows_every_step_and_ends_with_the_text(nets, capsys, monkeypa
     assert 'randomness_strength=2.0' in capsys.readouterr().err
 
 
-def test_watching_counts_what_was_revealed_and_what_was_lost(nets):
+def test_watch_marks_unmasked_and_remasked_positions(nets):
     watch, steps = cli.Watch(VOCAB), []
     def both(st, x, keep):
-        watch(st, x, keep); steps.append((int(st.masked[0].sum()), (x[0] != VOCAB.mask).sum().item()))
+        watch(st, x, keep)
+        steps.append((int(st.masked[0].sum()), (x[0] != VOCAB.mask).sum().item()))
     write(nets, score='chance', callback=both)
-    for (text, marks), (hidden, visible) in zip(watch.frames, steps):
-        assert len(text) == len(marks) == L and L - text.count('░') == visible
-        assert visible == L - hidden + marks.count(1) - marks.count(3)
+    for (text, marks), (masked, unmasked) in zip(watch.frames, steps):
+        assert len(text) == len(marks) == L and L - text.count('░') == unmasked
+        assert unmasked == L - masked + marks.count(1) - marks.count(3)
     assert any(3 in marks for _, marks in watch.frames)
 
 
-def test_a_painted_text_is_the_text():
+def test_a_coloured_text_has_the_same_characters():
     text, new, lost = 'to be\nor not', [1, 0]*6, [0, 1]*6
     shown = cli.painted(text, new, lost, width=5)
     assert plain(shown).replace('\n', '') == text.replace('\n', '↵')
