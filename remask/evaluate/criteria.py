@@ -192,6 +192,7 @@ def _reasons(name, criteria, evidence):
     unsure = [c for c in criteria if not c['sure']]
     return out + [_sentence(c) for c in unsure]
 
+# %% ../../nbs/6_evaluate/05_criteria.ipynb #c69516ad
 def verdict(
     r:dict, # the record to judge
     base:dict=None, # the record of the baseline, same seeds
