@@ -578,7 +578,7 @@ def _frequent_statements(a, b, common): # (2N,common) counts of the most frequen
     often = np.argsort(-(made > 0).sum(0), kind='stable')[:common]
     return made[:, often]
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #2fb4ae21
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #c405d9bd
 def c2st(
     x:Tensor|np.ndarray, # (N,L) ids of samples
     held:Tensor|np.ndarray, # (N,L) ids of held-out plans
