@@ -329,7 +329,7 @@ def test_so_many_mistakes_are_planted_where_they_may_stand(k):
     x = inject_errors(PROC, X0, MINE, k, u)
     assert ((x != X0).sum(1) == k).all() and not ((x != X0) & ~MINE).any() and (x < 4).all()
     assert torch.equal(x, inject_errors(PROC, X0, MINE, k, u))
-    with pytest.raises(ValueError, match='plant fewer'): inject_errors(PROC, X0, MINE, 8, u)
+    with pytest.raises(ValueError, match='inject fewer'): inject_errors(PROC, X0, MINE, 8, u)
 
 
 def test_who_sees_them_mends_them_and_harms_nothing():
