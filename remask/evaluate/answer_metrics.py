@@ -235,7 +235,9 @@ def judgeable(
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #c67e0d9f
 _RUN = ('humaneval', 'mbpp', 'mbpp_sanitized', 'opc_educational_instruct')
 
-def _matches(told, gold): return same_answer(extract(told), gold) or boxed(told) is None and same_answer(told, gold)
+def _matches(text, gold):
+    if same_answer(extract(text), gold): return True
+    return boxed(text) is None and same_answer(text, gold)
 
 def _passes(told, pair): return run_program(pair.before + program_in(told) + pair.after).passed
 

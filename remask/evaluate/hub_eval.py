@@ -67,6 +67,7 @@ def scores_of(
 
 def _heads(hub): return [*hub.heads, *(['ups'] if hub.second is not None else [])]
 
+# %% ../../nbs/6_evaluate/06_hub_eval.ipynb #14c92a67
 @torch.no_grad()
 def detect(
     hub:Hub, made:Targets,
