@@ -211,7 +211,8 @@ def _judged(score, wrong, among=None): # -> (N,L) float, (N,L) bool, (N,L) bool
     use = among.astype(bool)
     if score.ndim != 2 or not score.shape == wrong.shape == use.shape:
         raise ValueError(f"score {score.shape}, wrong {wrong.shape}, among {use.shape}: give (N,L) alike")
-    if np.isnan(score[use]).any(): raise ValueError("a score is NaN: repair the model or exclude it by `among`")
+    if np.isnan(score[use]).any():
+        raise ValueError("a score is NaN: repair the model or exclude it by `among`")
     return score, wrong, use
 
 def _areas(score, wrong, use, W): # W (R,N) how often each row counts -> (R,)
