@@ -25,11 +25,10 @@ from ..domains.graphs import N_RELATIONS, N_ROOMS
 from .plan_rows import (
     ABOVE, LEFT, PlanRows, archetype, canonical, connected, density, flags, inside_valid, ordered, parse)
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #4a79e60e
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #d3d8ca4c
 _all_ = ['ABOVE', 'LEFT', 'PlanRows', 'archetype', 'canonical', 'connected', 'density', 'flags',
          'inside_valid', 'ordered', 'parse'] # importable from here too
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #d3d8ca4c
 class Histograms(NamedTuple):
     "Counts pooled over rows"
     node: np.ndarray   # (13,) rooms of each type
