@@ -45,12 +45,12 @@ def test_the_published_table_is_whole_and_names_our_methods(published):
     ('random_topp09_remdm_confidence_tsw10', 'structure/mmd_spectral', .05707, .00151),
     ('v2_llada_topp09_no_remask', 'coverage/diversity', .6712, .0101),
     ('random_argmax_no_remask', 'conditional/edge_js_weighted', .0828, .0064)])
-def test_published_figures_read_by_eye(published, method, metric, mean, std):
+def test_published_values_that_were_checked_by_eye(published, method, metric, mean, std):
     row = published[(published.method == method) & (published.metric == metric)].iloc[0]
     assert (row['mean'], row['std']) == pytest.approx((mean, std))
 
 
-def test_written_again_the_figures_are_those_that_were_printed(published):
+def test_cells_print_the_published_values_again(published):
     printed = pd.read_csv(PRINTED, dtype=str).set_index('method')
     for r in published.itertuples():
         if r.metric == 'structure/mmd_spectral': continue  # printed with one decimal more than we write
@@ -58,15 +58,16 @@ def test_written_again_the_figures_are_those_that_were_printed(published):
         text = printed[column][[m.replace('.', '') == r.method for m in printed.index]].iloc[0]
         ours = cell(r.mean, r.std, r.metric).rstrip('%').split(' ± ')
         theirs = text.split('±')
-        assert list(map(float, ours)) == pytest.approx([v for v in map(float, theirs) if v or len(ours) > 1]), text
+        assert list(map(float, ours)) == pytest.approx([v for v in map(float, theirs) if v
+                                                        or len(ours) > 1]), text
 
 
-def test_every_published_metric_has_a_family(published):
+def test_every_published_metric_is_in_a_group(published):
     shown = {m for ms in METRIC_GROUPS.values() for m in ms}
     assert set(published.metric) | set(BETTER) <= shown
 
 
-def test_the_page_says_what_the_records_say(records, published):
+def test_the_page_prints_the_records(records, published):
     page = comparison_markdown(records, published)
     rows = [[c.strip() for c in l.strip('|').split('|')] for l in page.splitlines() if l.startswith('|')]
     at = next(i for i, r in enumerate(rows) if 'inside_validity' in r)
@@ -77,7 +78,7 @@ def test_the_page_says_what_the_records_say(records, published):
     assert '## Cost' not in page and f'`{HELDOUT}`' in page
 
 
-def test_published_figures_stand_behind_ours_and_only_where_there_are_some(published):
+def test_published_values_follow_ours_and_only_where_there_are_some(published):
     page = comparison_markdown([record('llada_topp09_no_remask'), record('new')], published)
     lines = [l for l in page.splitlines() if l.startswith('| llada_topp09_no_remask')]
     assert any('(99.4 ± 0.3%)' in l for l in lines) and any('(0.9454 ± 0.0047)' in l for l in lines)
@@ -94,7 +95,7 @@ def test_paired_differences_agree_with_the_paired_t_test(records):
     a, b = ([s['coverage/diversity'] for s in r['per_seed']] for r in records[:2])
     want = ttest_rel(b, a).confidence_interval(.95)
     assert (df.low['b'], df.high['b']) == pytest.approx((want.low, want.high))
-    assert list(df.index) == ['b'], 'the floor has other seeds: it is not paired'
+    assert list(df.index) == ['b'], 'the held-out reference has other seeds: it is not paired'
 
 
 def at(name, diversity, inside, js, noise=0.):
@@ -103,10 +104,12 @@ def at(name, diversity, inside, js, noise=0.):
 
 
 @pytest.mark.parametrize('other, want', [
-    (at('b', .9, .9, .1), False), (at('b', .8, .9, .1), True), (at('b', .9, .8, .1), True), (at('b', .9, .9, .2), True),
-    (at('b', .8, .8, .2), True), (at('b', .95, .8, .2), False), (at('b', .8, .95, .2), False), (at('b', .8, .8, .05), False),
+    (at('b', .9, .9, .1), False), (at('b', .8, .9, .1), True), (at('b', .9, .8, .1), True),
+    (at('b', .9, .9, .2), True),
+    (at('b', .8, .8, .2), True), (at('b', .95, .8, .2), False), (at('b', .8, .95, .2), False),
+    (at('b', .8, .8, .05), False),
     (at('b', .9, .9, .11, noise=.1), False), (at('b', .9, .9, .2, noise=.01), True)])
-def test_to_dominate_is_to_lose_nowhere_and_to_win_surely_somewhere(other, want):
+def test_dominating_is_losing_nowhere_and_surely_winning_somewhere(other, want):
     a = at('a', .9, .9, .1)
     assert dominates(a, other) is want
     assert not (dominates(a, other) and dominates(other, a)) and not dominates(a, a)
@@ -116,20 +119,25 @@ def test_gains_are_the_paired_differences_turned_so_that_more_is_better():
     a, b = record('a', seeds='1', samples=9), record('b', seeds='1', samples=9)
     d, p = gains(a, b), paired([a, b], 'b', FRONT).set_index('metric')
     for k, way in FRONT.items():
-        row = p.loc[k, ['difference', 'low', 'high']] if way == 'more' else -p.loc[k, ['difference', 'high', 'low']]
+        row = p.loc[k, ['difference', 'low', 'high']] if way == 'more' else -p.loc[k,
+            ['difference', 'high', 'low']]
         assert d.loc[k].tolist() == pytest.approx(row.tolist())
-    assert gains(b, a).loc[list(FRONT)[0]].tolist() == pytest.approx((-d.loc[list(FRONT)[0], ['gain', 'high', 'low']]).tolist())
+    first = list(FRONT)[0]
+    turned = -d.loc[first, ['gain', 'high', 'low']]
+    assert gains(b, a).loc[first].tolist() == pytest.approx(turned.tolist())
 
 
 @pytest.mark.parametrize('change', [dict(params=dict(seeds='1 2 3 4 6', samples=1000)), dict(per_seed=[{}]),
                                     dict(params=dict(seeds='1 2 3 4 5', samples=200))])
 def test_only_what_was_run_alike_is_a_pair(change):
     a = at('a', .9, .9, .1)
-    with pytest.raises(ValueError, match='a .* and b .* are no pair: run both alike'): gains(a, at('b', .9, .9, .1) | change)
+    with pytest.raises(ValueError, match='a .* and b .* are no pair: run both alike'):
+        gains(a, at('b', .9, .9, .1) | change)
 
 
-def test_the_front_is_whom_nobody_dominates():
-    rs = [at('good', .9, .9, .1), at('bad', .8, .9, .1), at('varied', .99, .8, .3), at('same', .9, .9, .1), at(HELDOUT, 1, 1, 0)]
+def test_the_front_is_what_no_method_dominates():
+    rs = [at('good', .9, .9, .1), at('bad', .8, .9, .1), at('varied', .99, .8, .3), at('same', .9, .9, .1),
+          at(HELDOUT, 1, 1, 0)]
     assert front(rs) == ['good', 'varied', 'same']
 
 
@@ -140,7 +148,7 @@ points = st.lists(st.tuples(unit, unit, unit), max_size=8)
 quick = settings(max_examples=100, deadline=None)
 
 
-def test_the_hypervolume_agrees_with_throwing_darts():
+def test_the_hypervolume_agrees_with_monte_carlo():
     p = np.random.default_rng(1).random((12, 3))*(1, .5, .69) + (0, .5, 0)
     darts = np.random.default_rng(2).random((200_000, 3))*(1, .5, np.log(2)) + (0, .5, 0)
     hit = np.zeros(len(darts), bool)
@@ -152,9 +160,13 @@ def test_the_hypervolume_agrees_with_throwing_darts():
 @quick
 @given(points)
 def test_the_hypervolume_is_inclusion_and_exclusion(ps):
-    box = lambda some: np.prod(np.clip([min(p[0] for p in some), min(p[1] for p in some) - .5,
-                                        np.log(2) - max(p[2] for p in some)], 0, None))
-    want = sum((-1)**(bin(k).count('1') + 1)*box([p for i, p in enumerate(ps) if k >> i & 1]) for k in range(1, 2**len(ps)))
+    def box(some):
+        d, i, js = zip(*some)
+        return np.prod(np.clip([min(d), min(i) - .5, np.log(2) - max(js)], 0, None))
+    want = 0
+    for k in range(1, 2**len(ps)):
+        some = [p for i, p in enumerate(ps) if k >> i & 1]
+        want += (-1)**(len(some) + 1)*box(some)
     assert hypervolume(ps) == pytest.approx(want, abs=1e-12)
 
 
@@ -179,12 +191,13 @@ def test_bad_records_are_named(tmp_path, records):
     for i, r in enumerate(records[::-1]): (tmp_path/f'{i}.json').write_text(json.dumps(r))
     assert [r['method'] for r in read_metrics(sorted(tmp_path.glob('*.json')))][-1] == HELDOUT
     (tmp_path/'0.json').write_text('{"method"')
-    with pytest.raises(ValueError, match='0.json.*evaluate that method again'): read_metrics([tmp_path/'0.json'])
+    with pytest.raises(ValueError, match='0.json.*evaluate that method again'):
+        read_metrics([tmp_path/'0.json'])
     with pytest.raises(ValueError, match='nowhere.json'): read_metrics([tmp_path/'nowhere.json'])
     with pytest.raises(ValueError, match="no method 'z'"): paired(records, 'z', [])
 
 
-def test_distance_from_the_floor_has_the_sign_of_better(records):
+def test_distance_from_the_held_out_reference_has_the_sign_of_better(records):
     table = tidy(records)
     d, w = from_heldout(table, BETTER), wide(table, BETTER)
     for k in BETTER:

@@ -1,4 +1,4 @@
-"""Every text metric against a second writing of its definition in plain python; laws; what fails."""
+"""Every text metric against a second implementation in plain python; invariances; bad input."""
 import math
 from collections import Counter
 from itertools import combinations, product
@@ -35,7 +35,7 @@ def grams(row, n): return [tuple(row[i:i+n]) for i in range(len(row) - n + 1)]
 def H(v): return -sum(c/len(v)*math.log(c/len(v)) for c in Counter(v).values())
 
 
-# ---- the definitions once more, row by row
+# ---- a second implementation, row by row
 
 def js(p, q):
     kl = lambda a, b: sum(v*math.log(v/b[k]) for k, v in a.items() if v)
@@ -99,41 +99,44 @@ def test_long_ngrams_over_many_ids_do_not_overflow(n):
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_what_stands_at_positions_that_are_not_real_changes_nothing(seed):
+def test_ids_at_positions_that_are_not_real_change_nothing(seed):
     x, real = some(seed)
     teacher = markov(5, 40)
     rag = lambda x: (teacher.step.log()[x[:, :-1] % 5, x[:, 1:] % 5]*torch.from_numpy(real[:, 1:])).sum(1)
-    ref = tm.TextReference(5, {n: teacher.ngram_law(n) for n in (1, 2)}, rag)
+    ref = tm.TextReference(5, {n: teacher.ngram_distribution(n) for n in (1, 2)}, rag)
     other = np.where(real, x, 77)
     assert tm.evaluate_text(x, ref, real=real) == tm.evaluate_text(other, ref, real=torch.from_numpy(real))
     sure = lambda x, t, real: Denoised(torch.arange(40.)[:, None]*torch.eye(78)[0] + 0*x[..., None])
     m = tm.evaluate_text(other, ref, sure, real)
     assert (m['quality/nll'], m['quality/nll_se']) == tm.exact_nll(rag, x, real) != tm.exact_nll(rag, x)
     assert m['self/confidence'] == tm.self_confidence(sure, torch.from_numpy(other), torch.from_numpy(real))
-    with pytest.raises(ValueError, match=r"id 77 at \(row, position\) .* clean ids are 0\.\.4"): tm.evaluate_text(other, ref)
+    with pytest.raises(ValueError, match=r"id 77 at \(row, position\) .* clean ids are 0\.\.4"):
+        tm.evaluate_text(other, ref)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=2, max_size=12))
-def test_divergence_is_symmetric_within_0_and_ln2_and_0_for_equal_laws_only(pairs):
+def test_divergence_is_symmetric_within_0_and_ln2_and_0_for_equal_distributions_only(pairs):
     p, q = np.array(pairs).T
     if not (p.any() and q.any()):
         with pytest.raises(ValueError, match='not all zero'): tm.ngram_js(p, q)
         return
     d = tm.ngram_js(p, q)
     assert math.isclose(d, tm.ngram_js(q, p), abs_tol=1e-12) and 0 <= d <= math.log(2)
-    assert math.isclose(d, max(js(dict(enumerate(p.tolist())), dict(enumerate(q.tolist()))), 0), abs_tol=1e-12)
+    assert math.isclose(d, max(js(dict(enumerate(p.tolist())), dict(enumerate(q.tolist()))), 0),
+                        abs_tol=1e-12)
     assert (d < 1e-9) == (p*q.sum() == q*p.sum()).all()
     assert math.isclose(tm.ngram_js(7*p, q/3), d, abs_tol=1e-12)
     if not (p*q).any(): assert math.isclose(d, math.log(2))
 
 
 @pytest.mark.parametrize('n', [1, 2, 3])
-def test_divergence_from_the_exact_law_falls_to_zero_at_the_rate_the_floor_tells(n):
+def test_divergence_from_the_exact_distribution_falls_at_the_rate_of_the_held_out_reference(n):
     teacher = markov(V=3, L=6, seed=1)
     law = np.zeros((3,)*n)
     for g, p in chain_grams(teacher, n).items(): law[g] = p
-    draw = lambda N, s: tm.ngram_js(tm.ngram_counts(teacher.sample_exact(N, torch.Generator().manual_seed(s)), n, 3), law)
+    draw = lambda N, s: tm.ngram_js(tm.ngram_counts(teacher.sample_exact(N, torch.Generator().manual_seed(s)),
+                                                    n, 3), law)
     few, many = (np.mean([draw(N, s) for s in range(20)]) for N in (50, 2000))
     assert 20 < few/many < 80   # 40 times as many rows
     far = markov(V=3, L=6, seed=2)
@@ -155,7 +158,8 @@ def test_likelihood_is_the_entropy_of_the_teacher_for_its_own_rows_and_its_error
     teacher = markov(V=3, L=6, seed=4)
     rows, p = teacher.distribution()
     truth = float(-(p*p.log()).sum()/6)
-    got = [tm.exact_nll(teacher.log_prob, teacher.sample_exact(300, torch.Generator().manual_seed(s))) for s in range(60)]
+    got = [tm.exact_nll(teacher.log_prob, teacher.sample_exact(300, torch.Generator().manual_seed(s)))
+           for s in range(60)]
     means, errors = np.array(got).T
     assert abs(means.mean() - truth) < 4*means.std()/60**.5
     assert .75 < errors.mean()/means.std(ddof=1) < 1.33
@@ -194,12 +198,14 @@ def test_self_confidence_is_the_mean_over_real_positions_whatever_the_batch(batc
             z = table[i].double().exp()
             want.append(math.log(z[row[i]]/z.sum()))
     assert math.isclose(got, np.mean(want), rel_tol=1e-6)
-    assert [t for t, _ in asked] == [0.]*len(asked) and sum(n for _, n in asked) == len(x) and max(n for _, n in asked) <= batch
+    assert [t for t, _ in asked] == [0.]*len(asked) and sum(n for _, n in asked) == len(x) and max(n for _,
+        n in asked) <= batch
 
 
 def test_self_confidence_rewards_copying_as_the_published_number_does():
     parrot = lambda x, t, real: Denoised(torch.nn.functional.one_hot(x, 9).float()*20)
-    for x in (torch.randint(9, (4, 30)), torch.zeros(4, 30).long()): assert tm.self_confidence(parrot, x) > -1e-6
+    for x in (torch.randint(9, (4, 30)), torch.zeros(4, 30).long()):
+        assert tm.self_confidence(parrot, x) > -1e-6
 
 
 scored = st.integers(1, 4).flatmap(lambda N: st.integers(1, 7).flatmap(lambda L: st.tuples(
@@ -251,7 +257,8 @@ def test_detection_is_the_two_numbers_and_resamples_rows():
     shares = [tm.precision_at(score[r], wrong[r], 5, among[r]).mean() for r in rows]
     assert np.allclose([d['auc_low'], d['auc_high']], np.percentile(areas, [2.5, 97.5]))
     assert np.allclose([d['precision_low'], d['precision_high']], np.percentile(shares, [2.5, 97.5]))
-    assert d == tm.detection(torch.tensor(score), torch.tensor(wrong), torch.tensor(among), k=5, n=300, seed=3)
+    assert d == tm.detection(torch.tensor(score), torch.tensor(wrong), torch.tensor(among), k=5, n=300,
+                             seed=3)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
@@ -275,7 +282,7 @@ def test_kendall_counts_pairs_in_order(pairs):
     assert math.isnan(got) if not na*nb else math.isclose(got, n/math.sqrt(na*nb), abs_tol=1e-9)
 
 
-def test_stability_of_a_good_a_noisy_and_a_dumb_evaluation():
+def test_stability_of_a_good_a_noisy_and_a_constant_evaluation():
     rng, truth = np.random.default_rng(0), np.arange(4.)
     good, noisy = (tm.stability(truth[:, None] + s*rng.normal(size=(4, 200)), truth) for s in (.1, 2))
     dumb = tm.stability(np.ones((4, 200)), truth)
@@ -302,7 +309,7 @@ def test_nothing_is_claimed_at_unequal_entropy():
     b = entropy(1.885, 1.99, 1.96), np.array([[9., 9, 9], [2, 2, 2], [7, 7, 7]])
     m = tm.at_equal_entropy(a, b)
     assert m.a.tolist() == [0, 1] and m.b.tolist() == [1, 0]
-    assert np.allclose(m.entropy, [[.01]*3, [.015]*3]) and np.allclose(m.quality, [[-1, 0, 1], [-5]*3])
+    assert np.allclose(m.token_entropy, [[.01]*3, [.015]*3]) and np.allclose(m.quality, [[-1, 0, 1], [-5]*3])
     assert tm.at_equal_entropy(a, b, .001).quality.shape == (0, 3)
     same = tm.at_equal_entropy(a, a)
     assert same.a.tolist() == same.b.tolist() == [0, 1, 2] and not same.quality.any()
@@ -325,15 +332,16 @@ def test_evaluate_gives_what_each_part_gives_and_leaves_out_what_is_undefined():
     teacher = markov(V=4, L=20, seed=0)
     x = teacher.sample_exact(50, torch.Generator().manual_seed(0))
     perfect = lambda x, t, real: Denoised(teacher.logits(x))
-    ref = tm.TextReference(4, {n: teacher.ngram_law(n) for n in (1, 2, 3)}, teacher.log_prob)
+    ref = tm.TextReference(4, {n: teacher.ngram_distribution(n) for n in (1, 2, 3)}, teacher.log_prob)
     m = tm.evaluate_text(x, ref, perfect)
     assert list(m) == sorted(m) and all(type(v) is float for v in m.values())
-    assert m['quality/js_2'] == tm.ngram_js(tm.ngram_counts(x, 2, 4), teacher.ngram_law(2))
+    assert m['quality/js_2'] == tm.ngram_js(tm.ngram_counts(x, 2, 4), teacher.ngram_distribution(2))
     assert (m['quality/nll'], m['quality/nll_se']) == tm.exact_nll(teacher.log_prob, x)
     assert m['variety/distinct_3'] == tm.distinct(x, 3) and m['variety/repeats'] == tm.repeats(x)
     assert m['self/confidence'] == tm.self_confidence(perfect, x)
     bare = tm.evaluate_text(x[:, :2], tm.text_reference(x, 4))
-    assert set(bare) == {'quality/js_1', 'quality/js_2', 'variety/entropy', 'variety/repeats', 'variety/distinct_2'}
+    assert set(bare) == {'quality/js_1', 'quality/js_2', 'variety/entropy', 'variety/repeats',
+                         'variety/distinct_2'}
     assert tm.evaluate_text(x.to(torch.uint8).numpy(), ref, perfect) == m
     one = tm.evaluate_text(x[:1], ref)
     assert 'quality/nll' in one and 'quality/nll_se' not in one
@@ -358,8 +366,9 @@ def test_sharpening_looks_better_by_likelihood_and_is_caught_by_everything_else(
     teacher = markov(V=6, L=50, seed=3)
     square = lambda p: p**2/(p**2).sum(-1, keepdim=True)
     sharp = Chain(square(teacher.first), square(teacher.step), 50)
-    ref = tm.TextReference(6, {2: teacher.ngram_law(2)}, teacher.log_prob)
-    fair, bent = (tm.evaluate_text(c.sample_exact(500, torch.Generator().manual_seed(0)), ref) for c in (teacher, sharp))
+    ref = tm.TextReference(6, {2: teacher.ngram_distribution(2)}, teacher.log_prob)
+    fair, bent = (tm.evaluate_text(c.sample_exact(500, torch.Generator().manual_seed(0)), ref)
+                  for c in (teacher, sharp))
     assert bent['quality/nll'] < fair['quality/nll'] and bent['quality/js_2'] > 10*fair['quality/js_2']
     assert bent['variety/entropy'] < fair['variety/entropy'] - .02 and bent['variety/repeats'] > fair['variety/repeats']
 
@@ -380,7 +389,8 @@ BAD = {
     'no copy': (lambda: tm.repeats(x22, 0), 'one character at least'),
     'laws of two sizes': (lambda: tm.ngram_js([1, 1], [1, 1, 1]), 'take the same n, V'),
     'negative weights': (lambda: tm.ngram_js([2, -1], [1, 1]), 'not negative'),
-    'likelihood per character': (lambda: tm.exact_nll(lambda x: torch.zeros(2, 2), x22), 'one log-probability per row'),
+    'likelihood per character': (lambda: tm.exact_nll(lambda x: torch.zeros(2, 2), x22),
+                                 'one log-probability per row'),
     'likelihood above one': (lambda: tm.exact_nll(lambda x: torch.ones(2), x22), 'above 0'),
     'likelihood NaN': (lambda: tm.exact_nll(lambda x: torch.full((2,), torch.nan), x22), 'NaN'),
     'one class': (lambda: tm.roc_auc(score22, wrong22 | True), '4 of 4 positions are wrong'),
@@ -392,7 +402,8 @@ BAD = {
     'one seed': (lambda: tm.stability([[1], [2]], [1, 2]), 'M and S at least 2'),
     'equal models': (lambda: tm.stability([[1, 2], [2, 1]], [1, 1]), 'differ in truth'),
     'direction': (lambda: tm.stability([[1, 2], [2, 1]], [1, 2], 'low'), "better='low' must be"),
-    'other seeds': (lambda: tm.at_equal_entropy((score22, score22), (score22[:, :1],)*2), 'over the same seeds'),
+    'other seeds': (lambda: tm.at_equal_entropy((score22, score22), (score22[:, :1],)*2),
+                    'over the same seeds'),
     'flat': (lambda: tm.at_equal_entropy((score22[0],)*2, (score22[0],)*2), 'over the same seeds'),
     'too many rows': (lambda: tm.heldout_text_metrics(x22, lambda x, real: {}, 3), '3 rows asked of 2'),
 }
@@ -420,7 +431,8 @@ def test_a_judge_reads_from_the_left_only():
     a, b = (judge(shifted(space, r, None, None).x_t, 0., None).logits for r in (x, other))
     assert a[:, :7].equal(b[:, :7]) and not a[:, 7:].equal(b[:, 7:])
     padded = torch.where(torch.arange(9) < 6, x, space.pad)       # what does not exist has no likelihood
-    want = torch.stack([a.double().log_softmax(-1)[:, i].gather(-1, x[:, i:i+1])[:, 0] for i in range(6)]).sum(0)
+    want = torch.stack([a.double().log_softmax(-1)[:, i].gather(-1, x[:, i:i+1])[:, 0]
+                        for i in range(6)]).sum(0)
     torch.testing.assert_close(judged_by(judge, space, batch=2)(padded), want)
 
 
@@ -428,7 +440,8 @@ def test_a_judge_is_trained_like_any_network_and_finds_the_law(tmp_path):
     world = markov(3, 12, .3, 5)
     space, g = world.space, torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    got = fit(Judge(space.legal, d=24), space, world.sample_exact(4000, g), Recipe(forward=shifted, lr=1e-2, warmup=5, ema=.9, batch=64),
+    got = fit(Judge(space.legal, d=24), space, world.sample_exact(4000, g),
+              Recipe(forward=shifted, lr=1e-2, warmup=5, ema=.9, batch=64),
               120, tmp_path/'run').net
     save_net(tmp_path/'judge.safetensors', got, of='a test')
     judge, origin = load_judge(tmp_path/'judge.safetensors', 12)
@@ -437,4 +450,5 @@ def test_a_judge_is_trained_like_any_network_and_finds_the_law(tmp_path):
     assert origin == dict(of='a test') and 0 <= (truth - word).mean().item()/12 < .03   # a divergence is never negative
     with pytest.raises(ValueError, match='rows of 12 positions'): load_judge(tmp_path/'judge.safetensors', 13)
     with pytest.raises(ValueError, match='holds no Judge'):
-        save_tensors(tmp_path/'x.safetensors', dict(a=torch.ones(1)), {}); load_judge(tmp_path/'x.safetensors')
+        save_tensors(tmp_path/'x.safetensors', dict(a=torch.ones(1)),
+                     {}); load_judge(tmp_path/'x.safetensors')

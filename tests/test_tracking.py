@@ -38,7 +38,8 @@ def test_a_failed_recording_leaves_the_old_run_alone(store):
     exp = open_experiment(store, 'failed')
     old = log_run(exp, 'none', METRICS)
     with pytest.raises(Exception): log_run(exp, 'none', {'bad name\n!': (1., 0.)})
-    with pytest.raises(FileNotFoundError, match='make it first'): log_run(exp, 'none', METRICS, artifacts=['nowhere'])
+    with pytest.raises(FileNotFoundError, match='make it first'):
+        log_run(exp, 'none', METRICS, artifacts=['nowhere'])
     assert [r.info.run_id for r in runs(exp)] == [old]
 
 
@@ -98,9 +99,11 @@ def test_a_training_cut_short_goes_on_in_the_same_run_and_a_new_one_replaces_it(
 def test_the_view_shows_every_run_the_asked_columns_and_no_chart_that_was_not_asked_for(store):
     exp = open_experiment(store, 'view')
     log_run(exp, 'none', METRICS, SEEDS, {'eta': .1}, {NOTE: '**seen**'})
-    for _ in range(2): url = prepare_view(exp, ['params.eta', 'metrics.validity/validity'], ['validity/validity'],
+    for _ in range(2):
+        url = prepare_view(exp, ['params.eta', 'metrics.validity/validity'], ['validity/validity'],
                                           list(METRICS), list(METRICS), 'metrics.validity/validity')
-    tags = {k: v for k, v in exp.client.get_experiment(exp.id).tags.items() if k.startswith('mlflow.sharedViewState.')}
+    tags = {k: v for k, v in exp.client.get_experiment(exp.id).tags.items()
+            if k.startswith('mlflow.sharedViewState.')}
     (key, value), = tags.items()
     assert url.endswith('viewStateShareKey=' + key.rsplit('.', 1)[1])
     state = json.loads(zlib.decompress(base64.b64decode(json.loads(value)['state'].removeprefix('deflate;'))))
