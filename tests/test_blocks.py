@@ -285,7 +285,7 @@ def test_likelihoods_do_not_depend_on_batch_and_refuse_nothing_to_judge():
     whole = log_likelihood(ASK, x0, answer, SPACE, 6, batch=24)
     assert whole.allclose(log_likelihood(ASK, x0, answer, SPACE, 6, batch=5))
     assert log_likelihood(ASK, x0[1:2], answer[1:2], SPACE, 6, Noise(0, torch.tensor([1]))).allclose(whole[1:2])
-    with pytest.raises(ValueError, match='nothing to judge'): log_likelihood(ASK, x0, answer & False, SPACE)
+    with pytest.raises(ValueError, match='nothing to score'): log_likelihood(ASK, x0, answer & False, SPACE)
 
 
 # ---- 10-12: training

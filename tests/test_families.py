@@ -206,9 +206,9 @@ def test_a_probe_text_tells_this_position_from_the_next(tmp_path, name, shift):
     hub = opened(tmp_path/'right')
     assert hub.facts.shift == shift and 'a probe text agrees' in hub.described()
     published.save(tmp_path/'wrong', name, wrong)
-    with pytest.raises(ValueError, match=f'its family has shift={shift}, a probe text says shift={1 - shift}'): opened(tmp_path/'wrong')
+    with pytest.raises(ValueError, match=f'its family has shift={shift}, a probe text gives shift={1 - shift}'): opened(tmp_path/'wrong')
     assert opened(tmp_path/'wrong', shift=1 - shift).facts.shift == 1 - shift
-    assert 'A PROBE TEXT SAYS THE OTHER' in opened(tmp_path/'wrong', shift=shift).described()
+    assert 'A PROBE TEXT DISAGREES' in opened(tmp_path/'wrong', shift=shift).described()
 
 
 def test_a_model_of_no_known_family_is_decided_by_the_probe_or_refused(tmp_path):
@@ -293,7 +293,7 @@ def test_logits_with_fewer_or_more_columns_than_ids(tmp_path):
 
 def test_a_network_that_says_the_same_everywhere_is_refused(tmp_path):
     tok = published.small_tokenizer(tmp_path)
-    with pytest.raises(ValueError, match='says the same at every position'):
+    with pytest.raises(ValueError, match='its logits are the same at every position'):
         wrap(lambda ids: torch.zeros(*ids.shape, 40) + torch.arange(40.), tok, mask=1, V=40, shift=0)
     with pytest.raises(ValueError, match='not numbers'):
         wrap(lambda ids: torch.full((*ids.shape, 40), torch.nan), tok, mask=1, V=40, shift=0)

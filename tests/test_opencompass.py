@@ -46,7 +46,7 @@ def test_answers_are_the_hubs_own(folder, source, gated):
     policy = lm_policy('remask' if source else 'no_remask', source or 'tps_prob', hub.heads, hub.ids.ends if gated else ())
     want = hub.answers([t + '=' for t in TEXTS], 8, semi_autoregressive(8, 4, 8, policy=policy))     # its template adds '='
     assert model.generate([human(t) for t in TEXTS], 8) == want == model.generate(TEXTS, max_out_len=8)
-    assert made(folder, confidence_source=source, ups_head=ups, diff_confidence_eos_eot_inf=judged, batch_size_=1).generate(TEXTS, 8) == want
+    assert made(folder, confidence_source=source, ups_head=ups, diff_confidence_eos_eot_inf=gated, batch_size_=1).generate(TEXTS, 8) == want
 
 
 def test_the_sources_do_different_things(folder):

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['after_position', 'after_token', 'on_answer', 'sft_alpha', 'sft', 'answer_bce', 'answer_loss', 'quota_first',
            'quota_last', 'quota_from_ratios', 'block_alpha', 'suppress_eos', 'drawn', 'gather_columns', 'columns',
-           'Writing', 'write', 'strata', 'log_likelihood', 'DualStream', 'Streamed', 'load_scorer', 'at_length']
+           'Writing', 'write', 'strata', 'answer_columns', 'log_likelihood', 'DualStream', 'Streamed', 'load_scorer',
+           'at_length']
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #48f13857
 import copy
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from ..core.tokens import TokenSpace, masked, real, top
@@ -42,8 +44,8 @@ def after_token(
 )->Callable: # (B,L) ids -> (B,L) bool
     "Take the positions after the first `sign` of a row as the answer; none where the row has no `sign`"
     def answer(x):
-        seen = (x == sign).cumsum(1) > 0
-        return pad(seen, (1, -1))
+        signs = (x == sign).cumsum(1)
+        return pad(signs > 0, (1, -1))
     return answer
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #fb2d850e
@@ -87,11 +89,14 @@ def answer_bce(
 )->Tensor: # (B,L)
     "Score a head against the labels of Remask SFT, position by position (arXiv 2509.23653)"
     x, asked, x0 = noisy
-    p_true = (-nll(out.logits.detach(), x0, asked)).exp()
-    label = torch.where(asked, p_true, (x == x0).float())
+    loss = nll(out.logits.detach(), x0, asked)
+    p_true = (-loss).exp()
+    correct = (x == x0).float()
+    label = torch.where(asked, p_true, correct)
     score = out.heads[name].float()
     return binary_cross_entropy_with_logits(score, label, reduction='none')
 
+# %% ../../nbs/5_lm/01_blocks.ipynb #e94b7d20
 def answer_loss(
     space:TokenSpace, answer:Callable, # (B,L) clean ids -> (B,L) bool
     name:str='ups', weight:float=1., # of the head; lambda, which scales its gradient
@@ -99,8 +104,10 @@ def answer_loss(
     "Train a head on the answer: the UPS loss, averaged over the answer's positions"
     def loss(out, noisy):
         ours = answer(noisy.target) & real(space, noisy.target)
-        total = (answer_bce(out, noisy, name)*ours).sum(1)
-        return weight*total/ours.sum(1).clamp(min=1)
+        each = answer_bce(out, noisy, name)
+        total = (each*ours).sum(1)
+        n = ours.sum(1).clamp(min=1)
+        return weight*total/n
     return loss
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #994f900f
@@ -109,13 +116,17 @@ def quota_first(
 )->Tensor: # (B,steps+1) number unmasked after each step, from 0 to m
     "Share the tokens out evenly, the remainder to the first steps (LLaDA)"
     i = torch.arange(steps + 1, device=m.device)
-    return i*(m//steps) + torch.minimum(i, m % steps)
+    each = m//steps
+    remainder = m % steps
+    extra = torch.minimum(i, remainder)
+    return i*each + extra
 
 def quota_last(
     m:Tensor, steps:int, # (B,1) number of masked positions
 )->Tensor: # (B,steps+1) number unmasked after each step, from 0 to m
     "Share the tokens out evenly, the remainder to the last steps (RemeDi's release)"
-    return m - quota_first(m, steps).flip(1)
+    still_masked = quota_first(m, steps).flip(1)
+    return m - still_masked
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #33304c1d
 def quota_from_ratios(
@@ -135,7 +146,8 @@ def block_alpha(
     kept:Tensor, # (B,S+1) number unmasked after each step
 )->Callable: # (t, real) -> (B,1) float64
     "Turn the quota of a block into a schedule for the grid of S equal steps"
-    share = kept.double()/kept[:, -1:].clamp(min=1)
+    m = kept[:, -1:].clamp(min=1)
+    share = kept.double()/m
     steps = kept.shape[1] - 1
     def alpha(t, real):
         i = round((1 - t)*steps)
@@ -152,19 +164,32 @@ def suppress_eos(
         end = torch.tensor(ids, device=st.x.device)
         draft = st.draft[..., None]
         logit = st.logits.gather(-1, draft).double()
-        ratio = (st.logits[..., end].double() - logit).exp()
+        end_logits = st.logits[..., end].double()
+        ratio = (end_logits - logit).exp()
         p_end = ratio.sum(-1)*st.p
-        free = replace(st, p=st.p/(1 - p_end).clamp(min=1e-12))
+        p_other = (1 - p_end).clamp(min=1e-12)
+        without_ends = replace(st, p=st.p/p_other)
         is_end = (draft == end).any(-1)
-        return torch.where(is_end, -1., score(free))
+        return torch.where(is_end, -1., score(without_ends))
     return suppressed
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #9b44e4b6
 def _stretch_weights(logits, temperature, stretch): # (...,V) -> (...,V/stretch,stretch) unnormalised
     most = logits.amax(-1, keepdim=True)
-    w = ((logits - most).float()/temperature).exp()
-    w = pad(w, (0, -w.shape[-1] % stretch))
+    below = (logits - most).float()
+    w = (below/temperature).exp()
+    missing = -w.shape[-1] % stretch
+    w = pad(w, (0, missing))
     return w.unflatten(-1, (-1, stretch))
+
+def _draw_stretch(sums, u): # (...,n) weights, uniforms -> the stretch (...,1), the uniform that is left
+    at = invert_cdf(sums, u)[..., None]
+    until = sums.cumsum(-1) - sums
+    before = until.gather(-1, at)[..., 0]
+    here = sums.gather(-1, at)[..., 0]
+    target = u*sums.sum(-1)
+    rest = (target - before)/here
+    return at, rest.clamp(0, 1 - 1e-9)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #a2ffa25b
 def drawn(
@@ -172,18 +197,17 @@ def drawn(
     stretch:int=256, # ids in a group
 )->Callable: # (logits, u) -> ids
     "Draw from softmax(logits/temperature): `categorical` for a large vocabulary, in single precision"
-    if not temperature >= 0: raise ValueError(f"temperature={temperature}: must be 0 (argmax) or positive")
+    if not temperature >= 0:
+        raise ValueError(f"temperature={temperature}: must be 0 (argmax) or positive")
     if temperature == 0: return argmax
     def draw(logits, u):
         w = _stretch_weights(logits, temperature, stretch)
         sums = w.sum(-1).double()
-        at = invert_cdf(sums, u)[..., None]
-        before = (sums.cumsum(-1) - sums).gather(-1, at)[..., 0]
-        here = sums.gather(-1, at)[..., 0]
-        rest = ((u*sums.sum(-1) - before)/here).clamp(0, 1 - 1e-9)
+        at, rest = _draw_stretch(sums, u)
         index = at[..., None].expand(*at.shape, stretch)
-        inside = w.gather(-2, index)[..., 0, :].double()
-        return at[..., 0]*stretch + invert_cdf(inside, rest)
+        inside = w.gather(-2, index)[..., 0, :]
+        first = at[..., 0]*stretch
+        return first + invert_cdf(inside.double(), rest)
     return draw
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #dd8815af
@@ -193,36 +217,46 @@ def gather_columns(
 )->Tensor: # (B,w,...)
     "Gather some columns of each row"
     inner = z.shape[2:]
-    index = at.view(*at.shape, *[1]*len(inner))
-    return z.gather(1, index.expand(*at.shape, *inner))
+    ones = [1]*len(inner)
+    index = at.view(*at.shape, *ones)
+    index = index.expand(*at.shape, *inner)
+    return z.gather(1, index)
 
 def columns(
     denoise:Callable, # (x, t, real) -> Denoised
 )->Callable: # (x, t, real, at (B,w) long) -> Denoised of these columns
     "Evaluate a denoiser at some columns of each row"
     def ask(x, t, real, at):
+        def at_columns(z): return None if z is None else gather_columns(z, at)
         out = denoise(x, t, real)
-        states = out.hidden_states
-        if states is not None: states = gather_columns(states, at)
-        heads = {k: gather_columns(h, at) for k, h in out.heads.items()}
-        return Denoised(gather_columns(out.logits, at), states, heads)
+        heads = {k: at_columns(h) for k, h in out.heads.items()}
+        return Denoised(at_columns(out.logits), at_columns(out.hidden_states), heads)
     return ask
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #82d81537
 def _span(todo, w, grid): # todo: (B,L) masked -> (B,1) first column of the blocks, (B,1) number of columns
+    last_column = todo.shape[1] - 1
     first = todo.int().argmax(1, keepdim=True)
-    last = todo.shape[1] - 1 - todo.flip(1).int().argmax(1, keepdim=True)
-    if grid is not None: first = grid + (first - grid)//w*w   # (B,1) columns from which blocks are counted
-    return first, torch.where(todo.any(1, keepdim=True), last - first + 1, 0)
+    from_right = todo.flip(1).int().argmax(1, keepdim=True)
+    last = last_column - from_right
+    if grid is not None: # (B,1) columns from which blocks are counted
+        before = (first - grid)//w
+        first = grid + before*w
+    span = last - first + 1
+    return first, torch.where(todo.any(1, keepdim=True), span, 0)
 
 def _windows(space, x, w, grid=None): # number and (B,w) columns of each block; L and beyond: none
-    todo, L = masked(space, x), x.shape[1]
+    todo = masked(space, x)
     first, span = _span(todo, w, grid)
     j = torch.arange(w, device=x.device)
-    blocks = -(-int(span.max())//w)
-    for n in range(blocks):
-        at = torch.where(n*w + j < span, first + n*w + j, L + j)
-        if pad(todo, (0, w)).gather(1, at).any(): yield n, at   # a window without masked positions is skipped
+    beyond = j + x.shape[1]
+    longest = int(span.max())
+    for n, start in enumerate(range(0, longest, w)):
+        offset = start + j
+        inside = offset < span
+        at = torch.where(inside, first + offset, beyond)
+        todo_there = pad(todo, (0, w)).gather(1, at)
+        if todo_there.any(): yield n, at
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #cfab862a
 class Writing(NamedTuple):
@@ -243,68 +277,80 @@ def _guided(ask, mask, scale, given): # given: (B,L) bool, of all rows; r: the r
         if not scale: return out
         x_blind = torch.where(given[r], mask, x)
         blind = ask(x_blind, t, ok, at).logits
-        more = blind + (scale + 1)*(out.logits - blind)
-        return out._replace(logits=torch.where(blind.isfinite(), more, out.logits))
+        effect = out.logits - blind
+        more = blind + (scale + 1)*effect
+        logits = torch.where(blind.isfinite(), more, out.logits)
+        return out._replace(logits=logits)
     return guided
 
-def _replace_rows(new, old, r, B): # rows r of B from `new`, the others from `old`
-    if old is None: old = new.new_zeros(B, *new.shape[1:])
-    return old.index_copy(0, r, new)
-
-def _merge(out, r, last, B): # the output for the rows r; the last output for the others
+def _merge(out, r, last, B): # the output for the rows r; the last output for the other ones of B
+    def replace_rows(new, old):
+        if old is None: old = new.new_zeros(B, *new.shape[1:])
+        return old.index_copy(0, r, new)
     if len(r) == B: return out._replace(hidden_states=None)
-    old_heads = last.heads if last else {}
-    heads = {k: _replace_rows(h, old_heads.get(k), r, B) for k, h in out.heads.items()}
-    return Denoised(_replace_rows(out.logits, last and last.logits, r, B), None, heads)
+    if last is None: last = Denoised(None, None, {})
+    heads = {k: replace_rows(h, last.heads.get(k)) for k, h in out.heads.items()}
+    return Denoised(replace_rows(out.logits, last.logits), None, heads)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #4c219ea4
 def _first_end(space, start, x, ends): # (B,) column of the first end in the answer, L where there is none
     ids = torch.tensor(ends, dtype=x.dtype, device=x.device)
-    end = torch.isin(x, ids) & masked(space, start)
-    return torch.where(end.any(1), end.int().argmax(1), x.shape[1])
+    is_end = torch.isin(x, ids)
+    end = is_end & masked(space, start)
+    first = end.int().argmax(1)
+    return torch.where(end.any(1), first, x.shape[1])
+
+def _after(x, first): # (B,L) bool, the columns after the column `first` of each row
+    column = torch.arange(x.shape[1], device=x.device)
+    return column > first[:, None]
 
 def _ended(space, start, x, ends): # (B,) bool; start: the rows before generation
-    first, column = _first_end(space, start, x, ends), torch.arange(x.shape[1], device=x.device)
-    still_open = masked(space, x) & (column < first[:, None])
+    first = _first_end(space, start, x, ends)
+    still_open = masked(space, x) & ~_after(x, first)
     return (first < x.shape[1]) & ~still_open.any(1)
 
 def _closed(space, start, x, ends): # the same rows, those that have ended filled with their end
-    first, column = _first_end(space, start, x, ends)[:, None], torch.arange(x.shape[1], device=x.device)
-    after_end = (column > first) & masked(space, start)
-    tail = _ended(space, start, x, ends)[:, None] & after_end
-    end = x.gather(1, first.clamp(max=x.shape[1] - 1))
+    first = _first_end(space, start, x, ends)
+    ended = _ended(space, start, x, ends)[:, None]
+    answer = masked(space, start)
+    tail = ended & answer & _after(x, first)
+    at = first.clamp(max=x.shape[1] - 1)
+    end = x.gather(1, at[:, None])
     return torch.where(tail, end, x)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #2aae9f32
-def _existing(space, x, real): # (B,L) bool, positions that exist: as given, or where no PAD is
-    return x != space.pad if real is None else real
-
 class _Window:
     # the denoiser of one window of a batch
     def __init__(self, ask, space, rows, at, given, count):
-        self.ask, self.space, self.count, self.last = ask, space, count, None
+        self.ask, self.space, self.count = ask, space, count
         self.rows, self.at, self.given = rows, at, given
-        self.answer = masked(space, given.x).sum(1)
+        self.last = None
+
+    def evaluate(self, x, r): # the rows r, at the time of their answers
+        at = self.at[r].clamp(max=x.shape[1] - 1)
+        t = _share_masked(self.space, x, self.given.x[r])
+        return self.ask(x, t, self.given.real[r], at, r)
 
     def __call__(self, window, t, ok):
-        whole = self.rows.scatter(1, self.at, window)[:, :self.given.x.shape[1]]
-        want = masked(self.space, window).any(1) & ~self.given.over(whole)
+        whole = _put_window(self.rows, self.at, window, self.given)
+        todo = masked(self.space, window).any(1)
+        want = todo & ~self.given.over(whole)
         self.count(want)
-        if self.last is not None and not want.any(): return self.last
-        r = want.nonzero()[:, 0]
-        x, at = whole[r], self.at[r].clamp(max=whole.shape[1] - 1)
-        t_answer = masked(self.space, x).sum(1)/self.answer[r]
-        out = self.ask(x, t_answer, self.given.real[r], at, r)
-        self.last = _merge(out, r, self.last, len(window))
+        if want.any() or self.last is None:
+            r = want.nonzero()[:, 0]
+            out = self.evaluate(whole[r], r)
+            self.last = _merge(out, r, self.last, len(window))
         return self.last
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #b6eb2e00
-def _default_noise(x): return Noise(0, torch.arange(len(x), device=x.device))
+def _existing(space, x, real): # (B,L) bool, positions that exist: as given, or where no PAD is
+    return x != space.pad if real is None else real
 
-def _window_process(space, denoise, window, how): # the process of a window, its quota as the schedule
-    m, legal = masked(space, window).sum(1, keepdim=True), space.legal[:1].expand(how.block, -1)
-    alpha = block_alpha(how.quota(m, how.steps))
-    return Process(denoise, alpha, TokenSpace(space.mask, space.pad, legal))
+def _share_masked(space, x, start): # (B,) share of the answer that is masked
+    n = masked(space, start).sum(1)
+    return masked(space, x).sum(1)/n
+
+def _default_noise(x): return Noise(0, torch.arange(len(x), device=x.device))
 
 def _check(space, x, how):
     if min(how.block, how.steps) < 1 or how.guidance < 0:
@@ -312,7 +358,8 @@ def _check(space, x, how):
                          "steps must be at least 1, guidance 0 (none) or positive")
     if not masked(space, x).any():
         raise ValueError("the answer is empty: no position of the rows is MASK")
-    if not space.legal.equal(space.legal[:1].expand_as(space.legal)):
+    first = space.legal[:1]
+    if not space.legal.equal(first.expand_as(space.legal)):
         raise ValueError("block-wise generation needs the same ids everywhere; in this space the legal ids "
                          "differ between positions")
 
@@ -331,40 +378,63 @@ class _Loop(NamedTuple):
     check: bool
 
 def _given(space, x, how, real):
-    never_remasks = how.policy.remask is never and how.policy.edit is as_is
+    policy = how.policy
+    never_remasks = policy.remask is never and policy.edit is as_is
     def has_ended(now): return _ended(space, x, now, how.ends)
     def never_over(now): return torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    return _Given(x, real, has_ended if how.ends and never_remasks else never_over)
+    over = has_ended if how.ends and never_remasks else never_over
+    return _Given(x, _existing(space, x, real), over)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #ea80c4c2
 def _no_callback(st, x, keep): pass
 
 def _with_room(space, x, how): return pad(x, (0, how.block), value=space.filler)
 
+def _put_window(rows, at, window, given): # (B,L) ids, a window at its columns
+    L = given.x.shape[1]
+    return rows.scatter(1, at, window)[:, :L]
+
+def _window_process(space, denoise, window, how): # the process of a window, its quota as the schedule
+    m = masked(space, window).sum(1, keepdim=True)
+    quota = how.quota(m, how.steps)
+    legal = space.legal[:1].expand(how.block, -1)
+    window_space = TokenSpace(space.mask, space.pad, legal)
+    return Process(denoise, block_alpha(quota), window_space)
+
+# %% ../../nbs/5_lm/01_blocks.ipynb #e5653ace
 def _generate_block(ask, space, rows, block, given, how, loop): # the rows with one block unmasked
     n, at = block
-    window, L = rows.gather(1, at), given.x.shape[1]
-    def whole(window): return rows.scatter(1, at, window)
-    def noise(i, stream, width): return loop.noise(n*how.steps + i, stream, width)
-    def callback(st, window, keep): return loop.callback(st, whole(window)[:, :L], keep)
+    first_step = n*how.steps
+    def noise(i, stream, width): return loop.noise(first_step + i, stream, width)
+    def callback(st, window, keep):
+        whole = _put_window(rows, at, window, given)
+        return loop.callback(st, whole, keep)
     denoise = _Window(ask, space, rows, at, given, loop.count)
+    window = rows.gather(1, at)
     process = _window_process(space, denoise, window, how)
     grid = uniform_grid(how.steps)
     done = sample(process, window, grid, how.policy, how.draw, noise, callback=callback, check=loop.check)
-    return whole(done)
-
-# %% ../../nbs/5_lm/01_blocks.ipynb #e5653ace
-def _checked_rows(space, x, how, real): # the rows before generation
-    _check(space, x, how)
-    return _given(space, x, how, _existing(space, x, real))
+    return rows.scatter(1, at, done)
 
 def _counted(count, how): # guidance doubles the evaluations of a row
     cost = 1 + (how.guidance > 0)
     def count_rows(rows): count(rows*cost)
     return count_rows
 
-def _first_real(given, how): # (B,1) column from which aligned blocks are counted
-    return given.real.int().argmax(1, keepdim=True) if how.aligned else None
+# %% ../../nbs/5_lm/01_blocks.ipynb #a3c51f08
+def _generate_blocks(ask, space, given, how, loop): # the rows with all blocks unmasked
+    L = given.x.shape[1]
+    rows = _with_room(space, given.x, how)
+    grid = given.real.int().argmax(1, keepdim=True) if how.aligned else None
+    for n, at in _windows(space, given.x, how.block, grid):
+        window = rows.gather(1, at)
+        if not masked(space, window).any(): continue
+        rows = _generate_block(ask, space, rows, (n, at), given, how, loop)
+        if how.ends:
+            written = rows[:, :L]
+            closed = _closed(space, given.x, written, how.ends)
+            rows = _with_room(space, closed, how)
+    return rows[:, :L]
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #d2e441b4
 @torch.no_grad()
@@ -377,15 +447,13 @@ def write(
     callback:Callable=_no_callback, check:bool=True, # as in `sample`; the callback gets the whole rows
 )->Tensor: # (B,L) ids without MASK
     "Unmask the answer of every row block by block (LLaDA, arXiv 2502.09992; RemeDi, arXiv 2509.23653)"
-    given = _checked_rows(space, x, how, real)
-    loop = _Loop(noise or _default_noise(x), _counted(count, how), callback, check)
-    ask = _guided(ask, space.mask, how.guidance, given.real & ~masked(space, x))
-    rows, L = _with_room(space, x, how), x.shape[1]
-    for n, at in _windows(space, x, how.block, _first_real(given, how)):
-        if not masked(space, rows.gather(1, at)).any(): continue
-        rows = _generate_block(ask, space, rows, (n, at), given, how, loop)
-        if how.ends: rows = _with_room(space, _closed(space, x, rows[:, :L], how.ends), how)
-    return rows[:, :L]
+    _check(space, x, how)
+    given = _given(space, x, how, real)
+    noise = noise or _default_noise(x)
+    loop = _Loop(noise, _counted(count, how), callback, check)
+    kept = given.real & ~masked(space, x)
+    guided = _guided(ask, space.mask, how.guidance, kept)
+    return _generate_blocks(guided, space, given, how, loop)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #b66369cf
 def strata(
@@ -395,8 +463,18 @@ def strata(
 )->Tensor: # (B,draws) number to mask in each draw, each uniform on 1..N
     "Spread the numbers of masked tokens evenly (LLaDA, algorithm 3)"
     k = (u*N).long()
-    shift = torch.arange(draws, device=N.device)*N//draws
+    draw = torch.arange(draws, device=N.device)
+    shift = draw*N//draws
     return (k + shift) % N.clamp(min=1) + 1
+
+def answer_columns(
+    answer:Tensor, # (B,L) bool
+)->Tensor: # (B,w), w the length of the longest
+    "List the columns of each answer, followed by other ones where it is short"
+    w = int(answer.sum(1).max())
+    outside = (~answer).long()
+    order = outside.argsort(dim=1, stable=True)
+    return order[:, :w]
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #23bb0e15
 class _Draws(NamedTuple):
@@ -404,23 +482,33 @@ class _Draws(NamedTuple):
     row: Tensor # (R,) row of each draw
     n: Tensor   # (R,) number of masked tokens
     u: Tensor   # (R,w) uniforms that choose them
-    at: Tensor  # (B,w) columns of the answers
 
 def _draws(answer, draws, noise):
     N = answer.sum(1, keepdim=True)
     w = int(N.max())
-    n = strata(N, draws, noise(0, 0, 1)).flatten()
-    u = torch.stack([noise(1 + k, 0, w) for k in range(draws)], 1).flatten(0, 1)
-    row = torch.arange(len(answer), device=answer.device).repeat_interleave(draws)
-    at = (~answer).long().argsort(dim=1, stable=True)[:, :w]
-    return _Draws(row, n, u, at)
+    n = strata(N, draws, noise(0, 0, 1))
+    each = [noise(1 + k, 0, w) for k in range(draws)]
+    u = torch.stack(each, 1).flatten(0, 1)
+    row = torch.arange(len(answer), device=answer.device)
+    row = row.repeat_interleave(draws)
+    return _Draws(row, n.flatten(), u)
 
-def _masked_logp(ask, space, given, answer, n, at, u): # (R,) sum of log p over n masked tokens of the answer
-    (x0, real), among = given, gather_columns(answer, at)
-    chosen = torch.zeros_like(answer).scatter(1, at, top(u, among, n))
+
+# %% ../../nbs/5_lm/01_blocks.ipynb #c81f3a96
+def _masked_logp(ask, space, x0, real, answer, at, draws): # (R,) sum of log p over the masked tokens
+    r = draws.row
+    x0 = x0[r]
+    answer = answer[r]
+    at = at[r]
+    n = draws.n[:, None]
+    among = gather_columns(answer, at)
+    chosen_there = top(draws.u, among, n)
+    chosen = torch.zeros_like(answer).scatter(1, at, chosen_there)
+    x = torch.where(chosen, space.mask, x0)
     t_answer = chosen.sum(1)/answer.sum(1)
-    out = ask(torch.where(chosen, space.mask, x0), t_answer, real, at)
-    loss = nll(out.logits, gather_columns(x0, at), gather_columns(chosen, at))
+    out = ask(x, t_answer, real[r], at)
+    target = gather_columns(x0, at)
+    loss = nll(out.logits, target, chosen_there)
     return -loss.double().sum(1)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #a0852392
@@ -434,12 +522,15 @@ def log_likelihood(
     "Estimate how likely the answers of some rows are (LLaDA, eq. 6)"
     if not answer.any(1).all(): raise ValueError("the answer of a row is empty: there is nothing to score")
     ok = _existing(space, x0, real)
-    row, n, u, at = _draws(answer, draws, noise or _default_noise(x0))
-    logp = []
-    for r, k, v in zip(row.split(batch), n.split(batch), u.split(batch)):
-        logp.append(_masked_logp(ask, space, (x0[r], ok[r]), answer[r], k[:, None], at[r], v))
-    N = answer.sum(1)[row]
-    return (torch.cat(logp)*N/n).view(len(x0), draws).mean(1)
+    every = _draws(answer, draws, noise or _default_noise(x0))
+    at, logp = answer_columns(answer), []
+    for part in zip(*(z.split(batch) for z in every)):
+        some = _Draws(*part)
+        logp.append(_masked_logp(ask, space, x0, ok, answer, at, some))
+    N = answer.sum(1)[every.row]
+    weighed = torch.cat(logp)*N
+    terms = weighed/every.n
+    return terms.view(len(x0), draws).mean(1)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #5907992c
 class DualStream(nn.Module):
@@ -450,34 +541,45 @@ class DualStream(nn.Module):
         d:int, # D
     ):
         super().__init__()
-        self.config, self.u = dict(after=list(after), d=d), None
-        self.blocks = nn.ModuleList(copy.deepcopy(layers[i]).requires_grad_(True) for i in after)
+        self.config = dict(after=list(after), d=d)
+        self.u, self.hooks = None, []
+        self.blocks = nn.ModuleList(copy.deepcopy(layers[i]) for i in after)
+        self.blocks.requires_grad_(True)
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in after)
         self.back = nn.ModuleList(nn.Linear(d, d) for _ in after)
         self.top = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 1))
-        self.reset()
-        hooks = [partial(self._beside, j) for j, _ in enumerate(after)]
-        self.hooks = [layers[i].register_forward_hook(hook, with_kwargs=True) for i, hook in zip(after, hooks)]
+        self._reset()
+        for j, i in enumerate(after):
+            hook = partial(self._beside, j)
+            self.hooks.append(layers[i].register_forward_hook(hook, with_kwargs=True))
 
-    def reset(self):
-        "Start with no effect on the network and a score near zero"
-        for m in self.back:
-            nn.init.zeros_(m.weight)
-            nn.init.zeros_(m.bias)
-        nn.init.trunc_normal_(self.top[1].weight, std=.02)
-        nn.init.zeros_(self.top[1].bias)
-
-    def _beside(self, j, layer, args, kwargs, out):
-        h = out[0] if isinstance(out, tuple) else out
-        u = self.blocks[j](h.detach() + (self.u if j else 0), *args[1:], **kwargs)
-        self.u = u[0] if isinstance(u, tuple) else u
-        h = h + self.back[j](self.norms[j](self.u.float())).to(h)
-        return (h, *out[1:]) if isinstance(out, tuple) else h
+    def _reset(self): # no effect on the network, scores near zero
+        for linear_map in self.back:
+            nn.init.zeros_(linear_map.weight)
+            nn.init.zeros_(linear_map.bias)
+        last = self.top[1]
+        nn.init.trunc_normal_(last.weight, std=.02)
+        nn.init.zeros_(last.bias)
 
     def forward(self)->Tensor: # (B,L)
         "Score the positions of the row the network has just read"
         u, self.u = self.u, None                                             # read once, and not kept
         return self.top(u.float())[..., 0]
+
+# %% ../../nbs/5_lm/01_blocks.ipynb #d2a97b15
+def _state_of(out): return out[0] if isinstance(out, tuple) else out # of a layer's output
+
+@patch
+def _beside(self:DualStream, j, layer, args, kwargs, out): # runs after a layer of the network
+    h = _state_of(out)
+    before = self.u if j else 0
+    block = self.blocks[j]
+    u = block(h.detach() + before, *args[1:], **kwargs)
+    self.u = _state_of(u)
+    norm, back = self.norms[j], self.back[j]
+    normed = norm(self.u.float())
+    h = h + back(normed).to(h)
+    return (h, *out[1:]) if isinstance(out, tuple) else h
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #6f601893
 class Streamed(nn.Module):
@@ -488,24 +590,26 @@ class Streamed(nn.Module):
         name:str='ups',
     ):
         super().__init__()
-        self.config, self.net, self.name = net.config, net, name
+        self.config = net.config
+        self.net, self.name = net, name
         self.second = DualStream(net.blocks, after, net.config['d'])
 
     def forward(self, x:Tensor, t, real:Tensor, at:Tensor|None=None)->Denoised:
         "Run the network, and score positions with the stream"
         out = self.net(x, t, real, at)
-        return out._replace(heads=out.heads | {self.name: self.second()})
+        score = {self.name: self.second()}
+        return out._replace(heads=out.heads | score)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #16858298
 def _load_stream(path, net, name): # `Streamed`, provenance
     config = open_tensors(path)[1]['config']
     after, d = config['after'], config.get('d')
-    if d != net.config['d'] or max(after) >= len(net.blocks):
-        raise ValueError(f"{path}: reads blocks {after} of width {d}, the network has {len(net.blocks)} "
-                         f"of width {net.config['d']}; use the stream trained on this network")
+    blocks, width = len(net.blocks), net.config['d']
+    if d != width or max(after) >= blocks:
+        raise ValueError(f"{path}: reads blocks {after} of width {d}, the network has {blocks} "
+                         f"of width {width}; use the stream trained on this network")
     both = Streamed(net, after, name)
-    def make(**_): return both.second
-    origin = load_net(path, make, (), None)[1]
+    origin = load_net(path, lambda **_: both.second, (), None)[1]
     return both.eval(), origin
 
 def load_scorer(
@@ -525,10 +629,12 @@ def at_length(
     L:int, # positions
 )->Denoiser: # with the same weights
     "Rebuild a network for rows of another length; raise ValueError if its positions are not alike"
-    if net.places.numel() or not net.legal.equal(net.legal[:1].expand_as(net.legal)):
+    first = net.legal[:1]
+    if net.places.numel() or not net.legal.equal(first.expand_as(net.legal)):
         raise ValueError("the positions of this network are not alike, so it has no other lengths")
-    places, legal = net.places.new_zeros(L, 0), net.legal[:1].repeat(L, 1)
-    other = Denoiser(places, legal, **net.config)
-    state = net.state_dict() | dict(places=other.places, legal=other.legal)
-    other.load_state_dict(state)
-    return other.to(net.legal.device).train(net.training)
+    places = net.places.new_zeros(L, 0)
+    other = Denoiser(places, first.repeat(L, 1), **net.config)
+    of_length = dict(places=other.places, legal=other.legal)
+    other.load_state_dict(net.state_dict() | of_length)
+    other.train(net.training)
+    return other.to(net.legal.device)
