@@ -83,7 +83,7 @@ def test_keys_are_62_bits_of_the_content():
 
 def test_the_draw_is_the_samplers_own(hub):
     lm, req = made(hub), gen('1+2=', temperature=.7)
-    job = _job(lm, req, 0, 0)[0]
+    job = _job(lm, req, 0, 0)
     x, _ = hub.rows(['1+2='], 8)
     noise = Noise(0, torch.tensor([request_key(1234, _ids(hub.tokenizer, '1+2='), dict(temperature=.7), 0)]))
     out = write(hub, hub.space(12), x, lm.how._replace(draw=drawn(.7)), noise, check=False)
@@ -92,7 +92,7 @@ def test_the_draw_is_the_samplers_own(hub):
 
 def test_batches_are_of_like_requests_and_like_lengths(hub):
     lm = made(hub)
-    jobs = [_job(lm, gen(p, max_gen_toks=4 + 4*(k % 2)), 0, k)[0] for k, p in enumerate(PROMPTS)]
+    jobs = [_job(lm, gen(p, max_gen_toks=4 + 4*(k % 2)), 0, k) for k, p in enumerate(PROMPTS)]
     def batches(): return list(_batches(lm, jobs, lambda j: j.gen, lambda j: 4))
     got = batches()
     assert sorted(j.at for b in got for j in b) == list(range(17)) and len(got) == 3 + 2
@@ -378,9 +378,9 @@ def test_a_cache_is_used_kept_when_interrupted_and_refused_to_others(fixed, task
         calls.append(len(batch))
         if len(calls) == 3: raise KeyboardInterrupt
         return real_bounds(lm, batch)
-    monkeypatch.setattr(remask.harness, '_bounds', failing)
+    monkeypatch.setattr(remask.lm.harness, '_bounds', failing)
     with pytest.raises(KeyboardInterrupt): run(tasks, lm, names, use_cache=db)
-    monkeypatch.setattr(remask.harness, '_bounds', real_bounds)
+    monkeypatch.setattr(remask.lm.harness, '_bounds', real_bounds)
     fixed.seen.clear(); first = answers(run(tasks, lm, names, use_cache=db))
     done, kept = sum(calls[:2]), sum(len(x) for x, _ in fixed.seen)
     fixed.seen.clear(); plain = answers(run(tasks, made(fixed), names))

@@ -239,9 +239,7 @@ def _span(todo, w, grid): # todo: (B,L) masked -> (B,1) first column of the bloc
     first = todo.int().argmax(1, keepdim=True)
     from_right = todo.flip(1).int().argmax(1, keepdim=True)
     last = last_column - from_right
-    if grid is not None: # (B,1) columns from which blocks are counted
-        before = (first - grid)//w
-        first = grid + before*w
+    if grid is not None: first = grid + (first - grid)//w*w   # (B,1) columns from which blocks are counted
     span = last - first + 1
     return first, torch.where(todo.any(1, keepdim=True), span, 0)
 
@@ -295,8 +293,7 @@ def _merge(out, r, last, B): # the output for the rows r; the last output for th
 # %% ../../nbs/5_lm/01_blocks.ipynb #4c219ea4
 def _first_end(space, start, x, ends): # (B,) column of the first end in the answer, L where there is none
     ids = torch.tensor(ends, dtype=x.dtype, device=x.device)
-    is_end = torch.isin(x, ids)
-    end = is_end & masked(space, start)
+    end = torch.isin(x, ids) & masked(space, start)
     first = end.int().argmax(1)
     return torch.where(end.any(1), first, x.shape[1])
 
@@ -451,8 +448,8 @@ def write(
     given = _given(space, x, how, real)
     noise = noise or _default_noise(x)
     loop = _Loop(noise, _counted(count, how), callback, check)
-    kept = given.real & ~masked(space, x)
-    guided = _guided(ask, space.mask, how.guidance, kept)
+    unmasked = ~masked(space, x)
+    guided = _guided(ask, space.mask, how.guidance, given.real & unmasked)
     return _generate_blocks(guided, space, given, how, loop)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #b66369cf
