@@ -86,7 +86,8 @@ def test_every_tensor_is_that_of_the_file_and_every_logit_that_of_the_class(mode
 
 
 @pytest.mark.parametrize('bridge, case', [
-    ('_tie_when_loaded', 'llada'), ('_after_init', 'mdlm'), ('_after_init', 'sdar'), ('default_rope', 'dream')])
+    ('_tie_when_loaded', 'llada'), ('_after_init', 'mdlm'), ('_after_init', 'sdar'),
+    ('default_rope', 'dream')])
 def test_no_bridge_is_superfluous(tmp_path, monkeypatch, bridge, case):
     saved(tmp_path, case)
     from contextlib import nullcontext
@@ -324,7 +325,8 @@ def test_a_network_with_the_same_logits_everywhere_is_refused(tmp_path):
 
 @pytest.mark.parametrize('case, given, why', [
     ('llada', dict(time='sigma'), "takes none of"), ('sdar', dict(block=5), None),
-    ('llada', dict(block=4), 'follows no mask of them'), ('mdlm', dict(time='hours'), "time='hours' is unknown"),
+    ('llada', dict(block=4), 'follows no mask of them'),
+    ('mdlm', dict(time='hours'), "time='hours' is unknown"),
     ('llada', dict(dtype='bf16'), "dtype='bf16' is unknown"),
     ('llada', dict(mask=99999), 'id 99999 is none')])
 def test_facts_can_be_given_and_are_checked(tmp_path, case, given, why):

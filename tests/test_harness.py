@@ -479,7 +479,8 @@ def test_the_command_line(folder, tasks, tmp_path):
 @pytest.mark.parametrize('args, why', [
     ('answer=8', 'pretrained=FOLDER .* is missing'), ('pretrained=x,steps=many', "steps='many': must be int"),
     ('pretrained=x,gen_len=3', 'gen_len: unknown; known are pretrained'),
-    ('pretrained=x,answer=10,block=4', 'block=4 does not divide'), ('pretrained=x,source=ups', 'no such head'),
+    ('pretrained=x,answer=10,block=4', 'block=4 does not divide'),
+    ('pretrained=x,source=ups', 'no such head'),
     ('pretrained=x,policy=all', 'choose'), ('pretrained=x,temperature=-1', 'must be 0'),
     ('pretrained=x,chat=true', 'chat: unknown'), ('pretrained=x,steps=0', 'at least 1'),
     ('pretrained=./nowhere/at/all', 'could not be loaded'), ('pretrained=x,greedy=maybe', 'must be bool')])

@@ -247,7 +247,8 @@ def test_opencompass_is_imported_only_when_its_model_is_accessed():
     (dict(gen_len=8), 'gen_len: unknown; known are gen_length'),
     (dict(remasking='entropy'), 'choose low_confidence or random'),
     (dict(gen_steps=8), 'gen_steps without gen_length'),
-    (dict(confidence_source='ups'), 'there is no such head'), (dict(confidence_source='self'), "source 'self'"),
+    (dict(confidence_source='ups'), 'there is no such head'),
+    (dict(confidence_source='self'), "source 'self'"),
     (dict(gen_length=10, gen_blocksize=4), 'does not divide'),
     (dict(gen_length=8, gen_blocksize=4, gen_steps=3), 'cannot be shared'),
     (dict(temperature=-1.), 'must be 0'), (dict(gen_length=0), 'at least 1')])
