@@ -40,7 +40,7 @@ def prompts(B=3, P=4, seed=0):
     return x
 
 
-def published(x, block, steps, dynamic=None, scale=0., gate=False, no_eos=False):
+def published(x, block, steps, dynamic=None, scale=0., suppress=False, no_eos=False):
     "A plain rewriting of the published generation at temperature 0, row by row (dynamic: its confidence)"
     x, rows = x.clone(), []
     for row in x:
@@ -61,7 +61,7 @@ def published(x, block, steps, dynamic=None, scale=0., gate=False, no_eos=False)
                 if no_eos: l[:, EOS] = -math.inf
                 best = l.argmax(-1)
                 sure = l.clone()
-                if gate: sure[:, [EOS, EOT]] = -math.inf
+                if suppress: sure[:, [EOS, EOT]] = -math.inf
                 y = torch.where(row == MASK, best, row)
                 c = softmax(sure.double(), -1).gather(-1, y[:, None])[:, 0]
                 if dynamic == 'ups': c = torch.sigmoid(denoise(row[None]).heads['ups'][0].double())
@@ -78,7 +78,7 @@ def published(x, block, steps, dynamic=None, scale=0., gate=False, no_eos=False)
 # ---- 1: quotas
 
 @pytest.mark.parametrize('m, steps', itertools.product([1, 5, 8, 16], [1, 3, 8, 20]))
-def test_quotas_add_up_and_the_remainder_is_where_it_belongs(m, steps):
+def test_quotas_add_up_and_place_the_remainder(m, steps):
     for plan, first in ((quota_first, True), (quota_last, False)):
         K = plan(torch.tensor([[m]]), steps)[0]
         each = K.diff()
@@ -96,26 +96,26 @@ def test_ratios_and_steps_must_agree():
 # ---- 2, 3: the published rules, token for token
 
 @pytest.mark.parametrize('scale', [0., .5, 2.])
-@pytest.mark.parametrize('gate', [False, True])
+@pytest.mark.parametrize('suppress', [False, True])
 @pytest.mark.parametrize('block, steps', [(16, 16), (8, 3), (4, 4), (2, 5)])
-def test_commit_is_the_published_rule(block, steps, gate, scale):
-    policy = Policy(unmask_top(suppress_eos(confidence, [EOS, EOT]))) if gate else llada()
+def test_confidence_ordered_unmasking_is_the_published_rule(block, steps, suppress, scale):
+    policy = Policy(unmask_top(suppress_eos(confidence, [EOS, EOT]))) if suppress else llada()
     got = write(ASK, SPACE, prompts(), Writing(policy, block=block, steps=steps, guidance=scale))
-    assert got.equal(published(prompts(), block, steps, None, scale, gate))
+    assert got.equal(published(prompts(), block, steps, None, scale, suppress))
 
 
 @pytest.mark.parametrize('source', ['tps_prob', 'ups'])
-@pytest.mark.parametrize('gate', [False, True])
+@pytest.mark.parametrize('suppress', [False, True])
 @pytest.mark.parametrize('block, steps', [(16, 16), (8, 3), (4, 4)])
-def test_dynamic_is_the_published_rule(block, steps, gate, source):
-    if source == 'ups' and gate: pytest.skip('the published gate does not reach a head')
+def test_competition_is_the_published_rule(block, steps, suppress, source):
+    if source == 'ups' and suppress: pytest.skip('the published EOS suppression does not reach a head')
     score = by_head() if source == 'ups' else confidence
-    if gate: score = suppress_eos(score, [EOS, EOT])
+    if suppress: score = suppress_eos(score, [EOS, EOT])
     got = write(ASK, SPACE, prompts(), Writing(compete(score), block=block, steps=steps))
-    assert got.equal(published(prompts(), block, steps, source, 0., gate))
+    assert got.equal(published(prompts(), block, steps, source, 0., suppress))
 
 
-def test_an_end_that_is_not_legal_is_never_written():
+def test_an_end_that_is_not_legal_is_never_generated():
     bare = TokenSpace(MASK, PAD, SPACE.legal & (torch.arange(V) != EOS))
     got = write(ASK, bare, prompts(), Writing(block=8, steps=8))
     assert (got != EOS).all() and got.equal(published(prompts(), 8, 8, no_eos=True))
@@ -149,7 +149,7 @@ def test_remasking_happens_and_stays_in_its_block():
     for x in seen[8:]: assert x[:, 4:12].equal(done) and x[:, :4].equal(prompts(8)[:, :4])         # 4
 
 
-# ---- 5: infilling, lengths, company
+# ---- 5: infilling, lengths, batches
 
 def holes():
     x = prompts(3)
@@ -162,7 +162,7 @@ def holes():
 
 @pytest.mark.parametrize('policy', [llada(), compete(), compete(by_head())])
 @pytest.mark.parametrize('block, steps', [(16, 16), (4, 2), (3, 7)])
-def test_holes_are_filled_and_what_is_given_stays(policy, block, steps):
+def test_masked_positions_are_filled_and_given_tokens_stay(policy, block, steps):
     x = holes()
     got = write(ASK, SPACE, x, Writing(policy, drawn(1.), block, steps))
     assert got[x != MASK].equal(x[x != MASK])
@@ -170,7 +170,7 @@ def test_holes_are_filled_and_what_is_given_stays(policy, block, steps):
 
 
 @pytest.mark.parametrize('draw', [drawn(0.), drawn(1.), categorical(.7)])
-def test_a_row_does_not_depend_on_its_company(draw):
+def test_a_row_does_not_depend_on_its_batch(draw):
     x, how, ids = holes(), Writing(compete(by_head()), draw, 4, 3), torch.tensor([7, 2, 9])
     whole = write(ASK, SPACE, x, how, Noise(3, ids))
     for i in range(3): assert write(ASK, SPACE, x[i:i+1], how, Noise(3, ids[i:i+1])).equal(whole[i:i+1])
@@ -232,7 +232,7 @@ def test_a_head_that_is_missing_is_an_error():
         write(bare, SPACE, prompts(), Writing(compete(by_head()), block=4, steps=2))
 
 
-# ---- 7, 8: draws and gates
+# ---- 7, 8: draws and EOS suppression
 
 @pytest.mark.parametrize('T', [.5, 1., 2.])
 def test_draws_have_the_softmax_frequencies(T):
@@ -315,7 +315,7 @@ def test_the_likelihood_is_unbiased_and_exact_for_an_exact_network(N):
     assert torch.stack(values).mean().item() == pytest.approx(joint[tuple(x0[0, 1:])].log().item(), abs=1e-5)
 
 
-def test_likelihoods_do_not_depend_on_batch_and_refuse_nothing_to_judge():
+def test_likelihoods_do_not_depend_on_batch_and_an_empty_answer_is_refused():
     x0, answer = prompts(4).clamp(max=8), after_position(4)(prompts(4)).clone()
     answer[1, 12:] = False
     whole = log_likelihood(ASK, x0, answer, SPACE, 6, batch=24)
@@ -367,7 +367,7 @@ def test_the_published_weights():
     assert mean.double().allclose(total/n, rtol=1e-4)
 
 
-def test_labels_and_the_answer_alone():
+def test_labels_of_the_head_and_the_loss_of_the_answer():
     answer, h = after_token(7), torch.linspace(-2, 3, L)[None]
     x0 = clean(1) % 7; x0[0, 5] = 7; x0[0, -2:] = PAD
     x = x0.clone(); x[0, 8], x[0, 9] = MASK, (x0[0, 9] + 1) % 7
@@ -389,8 +389,8 @@ def nets():
     return Headed(base(), ups=ScoreHead(16, 4)), Streamed(base(), [0, 1])
 
 
-@pytest.mark.parametrize('k', [0, 1], ids=['head', 'stream'])
-def test_the_score_does_not_move_the_network_and_lambda_scales_its_gradient(k):
+@pytest.mark.parametrize('k', [0, 1], ids=['head', 'dual_stream'])
+def test_the_loss_of_the_score_has_no_gradient_in_the_network_and_lambda_scales_its_gradient(k):
     x0, answer = clean(6), after_position(8)
     noisy = on_answer(answer, remask_noise())(SPACE, x0, torch.tensor([[.5]]),
                                               torch.rand(6, L, 2, generator=torch.Generator().manual_seed(1)))
@@ -426,7 +426,7 @@ def test_a_dual_stream_trains_in_fit_and_its_copy_reads_its_own_network(tmp_path
     assert not a.heads['ups'].equal(b.heads['ups']) and got.second.u is None
 
 
-# ---- bad input
+# ---- errors
 
 @pytest.mark.parametrize('change, why',
     [(dict(block=0), 'block=0'), (dict(steps=0), 'steps=0'), (dict(guidance=-1.), 'guidance=-1')])
@@ -453,8 +453,8 @@ def test_the_output_of_the_network_is_not_changed():
     assert kept['a'][0].equal(kept['a'][1])
 
 
-@pytest.mark.parametrize('k', [0, 1], ids=['head', 'stream'])
-def test_what_was_trained_beside_a_network_is_put_on_it_again(k, tmp_path):
+@pytest.mark.parametrize('k', [0, 1], ids=['head', 'dual_stream'])
+def test_a_head_or_dual_stream_is_loaded_on_its_network_again(k, tmp_path):
     one, x, ok = nets()[k], clean(3), torch.ones(3, L).bool()
     part = one.second if k else one.heads['ups']
     for p in part.parameters(): torch.nn.init.normal_(p, std=.3)             # also what is zero at the start
@@ -537,7 +537,7 @@ def test_aligned_blocks_are_counted_from_the_first_real_position():
 
 
 def ending(after):
-    "Writes token 3 and, from a row's own place on, the end"
+    "Predicts token 3 and, from a column of each row on, the end"
     def ask(x, t, ok, at):
         end = at >= torch.tensor(after)[x[:, 0]][:, None]
         logits = torch.full((*at.shape, V), -9.)

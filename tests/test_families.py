@@ -286,7 +286,7 @@ def test_mask_is_the_last_column_and_there_is_no_pad(tmp_path):
 
 
 def test_a_model_without_an_end(tmp_path):
-    "BERT: its separator stands for the end; where there is none either, training says so"
+    "BERT: its separator is the end; without one, training raises an error"
     native(tmp_path, 'bert', eos=None)
     tok = published.small_tokenizer(tmp_path, eos_token=None)
     tok.sep_token = '='

@@ -41,11 +41,11 @@ PROMPTS = ['1+2=', '(10+20)*3=', '7=', '', '1+1+1+1+1=', '4*4=', '12=', '3-1=', 
            '8-8=', '2', '0*0*0=', '(1)=', '(((2)))=']
 
 
-# ---- company: a result depends on what is asked only
+# ---- batches: a result depends on its request only
 
 @pytest.mark.parametrize('kwargs',
                          [dict(), dict(temperature=1.), dict(do_sample=True, top_p=.8), dict(max_gen_toks=5)])
-def test_a_text_is_the_same_in_any_batch_and_any_company(hub, kwargs):
+def test_a_text_is_the_same_in_any_batch(hub, kwargs):
     asked = [gen(p, k, **kwargs) for k, p in enumerate(PROMPTS)]
     want = made(hub, batch=1).generate_until(asked, True)
     for batch in 7, 16: assert made(hub, batch=batch).generate_until(asked, True) == want
@@ -53,7 +53,7 @@ def test_a_text_is_the_same_in_any_batch_and_any_company(hub, kwargs):
     assert backwards == want and made(hub).generate_until(asked[3:5], True) == want[3:5]
 
 
-def test_a_bound_is_the_same_in_any_batch_and_any_company(hub):
+def test_a_bound_is_the_same_in_any_batch(hub):
     asked = [ask(p, c, doc=k) for k, p in enumerate(PROMPTS) for c in ('3', ' 31', '', '12+3')]
     want = [b for b, _ in made(hub, batch=1).loglikelihood(asked, True)]
     for batch in 7, 16:
@@ -175,7 +175,7 @@ def test_a_continuation_is_kept_and_the_context_cut_on_the_left():
             if n <= 10: assert got == [(ids[-10:], min(P, 10 - n))]
 
 
-def test_one_token_takes_one_row_and_many_are_asked_together(fixed):
+def test_one_token_takes_one_row_and_many_share_a_batch(fixed):
     lm = made(fixed, draws=32, batch=16)
     lm.loglikelihood([ask(f'{k}+1=', c, doc=k) for k in range(10) for c in '1234'], True)
     assert [len(x) for x, _ in fixed.seen] == [16, 16, 8]
@@ -208,7 +208,7 @@ def test_empty_texts(hub, fixed):
     for answer in lm.loglikelihood, lm.generate_until, lm.loglikelihood_rolling: assert answer([], True) == []
 
 
-def test_blanks_go_over_and_nothing_is_lost_where_tokens_merge():
+def test_blanks_belong_to_the_continuation_and_merged_tokens_are_separated():
     class Merging: # 'ab' is one token
         def __call__(self, text, add_special_tokens): return dict(input_ids=text.replace('ab', 'X'))
     assert pair_ids(Merging(), 'c  ', 'd') == ('c  d', 1) and pair_ids(Merging(), 'ca', 'b') == ('cab', 2)
@@ -238,7 +238,7 @@ def test_the_mask_token_is_refused_before_any_work(fixed, text):
     assert not fixed.seen
 
 
-# ---- what gen_kwargs ask for
+# ---- gen_kwargs
 
 @pytest.mark.parametrize('kwargs, want', [
     (dict(), Generation(128)), (dict(until=None), Generation(128)),

@@ -176,7 +176,7 @@ def test_wide_noise_keeps_the_rates_and_every_other_id_is_as_likely(hub):
     assert (n[legal]/n.sum()*legal.sum() - 1).abs().max() < .1
 
 
-def test_the_head_learns_and_the_network_does_not_move(hub):
+def test_a_head_is_trained_on_a_frozen_network(hub):
     rows, answer = sums(hub)
     hub.heads['ups'], seen = ScoreHead(32), []
     before = {k: p.clone() for k, p in hub.net.named_parameters()}
@@ -186,7 +186,7 @@ def test_the_head_learns_and_the_network_does_not_move(hub):
     assert all(p.equal(before[k]) for k, p in hub.net.named_parameters())
 
 
-def test_micro_batches_add_up_and_lambda_scales_what_is_learnt(hub):
+def test_micro_batches_add_up_and_lambda_scales_the_gradient(hub):
     rows, answer = sums(hub)
     hub.heads['ups'] = ScoreHead(32)
     def grads(how, parts):
@@ -214,7 +214,7 @@ def test_parameters_that_each_mode_trains(hub, mode, moves):
     assert {k for k, a, b in zip(('ups', 'tps'), before, after) if not a.equal(b)} == moves
 
 
-def test_an_adapter_comes_back_and_can_learn_on(hub, folder, tmp_path):
+def test_an_adapter_is_loaded_again_and_can_be_trained_further(hub, folder, tmp_path):
     rows, answer = sums(hub)
     finetune(lora(hub, 2, dropout=0.), rows, answer, Tuning('tps', batch=8, accumulate=1, lr=1e-2), 3)
     hub.net.save_pretrained(tmp_path/'adapter')

@@ -42,17 +42,17 @@ TEXTS = ['1+2', '(10+20)*3', '7', '4*4', '9-9-9']
 # ---- answers
 
 @pytest.mark.parametrize('source', ['ups', 'tps_prob', None])
-@pytest.mark.parametrize('gated', [False, True])
-def test_answers_are_the_hubs_own(folder, source, gated):
+@pytest.mark.parametrize('suppress', [False, True])
+def test_answers_are_the_hubs_own(folder, source, suppress):
     ups = folder/'ups.safetensors' if source == 'ups' else None
-    model = made(folder, confidence_source=source, ups_head=ups, diff_confidence_eos_eot_inf=gated)
+    model = made(folder, confidence_source=source, ups_head=ups, diff_confidence_eos_eot_inf=suppress)
     hub = load_hub(folder/'small', dict(ups=ups) if ups else ())
-    name, ends = 'remask' if source else 'no_remask', hub.ids.ends if gated else ()
+    name, ends = 'remask' if source else 'no_remask', hub.ids.ends if suppress else ()
     policy = lm_policy(name, source or 'tps_prob', hub.heads, ends)
     # its template adds '='
     want = hub.answers([t + '=' for t in TEXTS], 8, semi_autoregressive(8, 4, 8, policy=policy))
     assert model.generate([human(t) for t in TEXTS], 8) == want == model.generate(TEXTS, max_out_len=8)
-    settings = dict(confidence_source=source, ups_head=ups, diff_confidence_eos_eot_inf=gated)
+    settings = dict(confidence_source=source, ups_head=ups, diff_confidence_eos_eot_inf=suppress)
     assert made(folder, **settings, batch_size_=1).generate(TEXTS, 8) == want
 
 
