@@ -1,4 +1,4 @@
-"""Models written and saved as the published ones are: they load, they are asked rightly, and what cannot be verified is refused."""
+"""Models saved as the published ones are: they load, their facts are found, and wrong facts are refused."""
 from pathlib import Path
 import pytest, torch
 
@@ -14,7 +14,8 @@ from remask.evaluate.answer_metrics import inject_errors
 from remask.lm.blocks import Writing, after_position
 from remask.core.sampler import Noise, nucleus, sample
 from remask.core.schedules import uniform_grid
-transformers.utils.logging.set_verbosity_error(); transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
 
 OWN = dict(llada={}, llada_tied=dict(weight_tying=True), dream={}, dream_tied=dict(tie_word_embeddings=True),
            llada2_moe=dict(mask_token_id=1), sdar={}, mdlm={}, mdlm_timed=dict(time_conditioning=True))
@@ -32,9 +33,10 @@ def saved(folder, case, tokenizer=None, seed=0, **config):
 
 def native(folder, case, eos=2):
     "A model of transformers' own with random weights"
-    small = dict(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-                 max_position_embeddings=80, pad_token_id=0)
-    config = NATIVE[case](**small, eos_token_id=eos, bos_token_id=None, **(dict(mask_token_id=1) if case == 'esm' else {}))
+    small = dict(vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    small |= dict(intermediate_size=64, max_position_embeddings=80, pad_token_id=0)
+    if case == 'esm': small['mask_token_id'] = 1
+    config = NATIVE[case](**small, eos_token_id=eos, bos_token_id=None)
     torch.manual_seed(0)
     net = transformers.AutoModelForMaskedLM.from_config(config, attn_implementation='sdpa')
     for p in net.parameters(): torch.nn.init.normal_(p, std=.3) if p.ndim > 1 else None
@@ -56,13 +58,14 @@ def opened(folder, **how): return load_hub(folder, trust_remote_code=True, **how
 
 
 def plain_logits(case, net, x, block):
-    "What the network says about one row, as its own published script asks it"
+    "Logits of the network for one row, computed as in its own published script"
     L, more = x.shape[1], {}
     if case.startswith('mdlm'): more = dict(timesteps=-torch.log1p(-torch.tensor([.5])*(1 - 1e-3)))
     if block:
         number = torch.arange(L)//block
         seen = number[:, None] >= number[None]
-        more = dict(attention_mask=seen[None, None].float().log() if case == 'llada2_moe' else seen[None, None].float())
+        mask = seen[None, None].float()
+        more = dict(attention_mask=mask.log() if case == 'llada2_moe' else mask)
     with torch.no_grad(): out = net(x, **more)
     logits = out if torch.is_tensor(out) else out.logits
     if case.startswith('dream'): logits = torch.cat([logits[:, :1], logits[:, :-1]], 1)
@@ -78,23 +81,28 @@ def test_every_tensor_is_that_of_the_file_and_every_logit_that_of_the_class(mode
     for k, v in again.state_dict().items(): assert v.equal(net.state_dict()[k]), k
     x = torch.randint(4, 30, (1, 12), generator=torch.Generator().manual_seed(1))
     block = getattr(config, 'block_size', 0) or FAMILIES[family_of(config)].block
-    torch.testing.assert_close(plain_logits(case, again, x, block), plain_logits(case, net, x, block), rtol=1e-4, atol=1e-4)
+    got, want = (plain_logits(case, n, x, block) for n in (again, net))
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('bridge, case', [('_tie_when_loaded', 'llada'), ('_after_init', 'mdlm'), ('_after_init', 'sdar'), ('default_rope', 'dream')])
+@pytest.mark.parametrize('bridge, case', [
+    ('_tie_when_loaded', 'llada'), ('_after_init', 'mdlm'), ('_after_init', 'sdar'),
+    ('default_rope', 'dream')])
 def test_no_bridge_is_superfluous(tmp_path, monkeypatch, bridge, case):
     saved(tmp_path, case)
     from contextlib import nullcontext
-    monkeypatch.setattr(families, bridge, (lambda: nullcontext()) if bridge == 'default_rope' else lambda kind: None)
+    def no_bridge(*kind): return nullcontext()
+    monkeypatch.setattr(families, bridge, no_bridge)
     config = AutoConfig.from_pretrained(tmp_path, trust_remote_code=True)
     with pytest.raises((AttributeError, KeyError, TypeError)): load_network(config, tmp_path)
 
 
-def test_buffers_that_stand_in_no_file_are_made_again(tmp_path):
+def test_buffers_that_are_in_no_file_are_computed_again(tmp_path):
     net = saved(tmp_path, 'dream')
     again = load_network(AutoConfig.from_pretrained(tmp_path, trust_remote_code=True), tmp_path)
     for layer, other in zip(net.model['layers'], again.model['layers']):
-        assert other.rotary_emb.inv_freq.equal(layer.rotary_emb.inv_freq) and other.rotary_emb.inv_freq[0] == 1
+        assert other.rotary_emb.inv_freq.equal(layer.rotary_emb.inv_freq)
+        assert other.rotary_emb.inv_freq[0] == 1
 
 
 def test_weights_that_the_files_lack_are_not_drawn_at_random(tmp_path):
@@ -103,7 +111,9 @@ def test_weights_that_the_files_lack_are_not_drawn_at_random(tmp_path):
     whole = load_file(tmp_path/'model.safetensors')
     whole.pop('model.transformer.ff_out.weight')
     save_file(whole, tmp_path/'model.safetensors', dict(format='pt'))
-    with pytest.raises(ValueError, match='lack 1 weights of its class, model.transformer.ff_out.weight among them'): opened(tmp_path)
+    with pytest.raises(ValueError,
+                       match='lack 1 weights of its class, model.transformer.ff_out.weight among them'):
+        opened(tmp_path)
 
 
 def test_code_of_its_own_is_run_only_when_asked(tmp_path):
@@ -111,9 +121,9 @@ def test_code_of_its_own_is_run_only_when_asked(tmp_path):
     with pytest.raises(ValueError, match='trust_remote_code=True'): load_hub(tmp_path)
 
 
-# ---- asking
+# ---- evaluation
 
-def test_every_family_is_asked_as_its_own_script_asks(model):
+def test_every_family_is_evaluated_as_its_own_script_does(model):
     case, folder, net = model
     hub = opened(folder)
     x = torch.randint(4, 30, (1, 12), generator=torch.Generator().manual_seed(1))
@@ -123,7 +133,7 @@ def test_every_family_is_asked_as_its_own_script_asks(model):
     torch.testing.assert_close(got[..., :want.shape[-1]], want, rtol=1e-3, atol=1e-3)
 
 
-def test_alone_and_in_company_alike(model):
+def test_alone_and_in_a_batch_alike(model):
     "Prompts of four lengths: the same logits and the same answers, whatever the batch"
     case, folder, _ = model
     hub = opened(folder)
@@ -142,14 +152,14 @@ def test_alone_and_in_company_alike(model):
     assert told == hub.answers(TEXTS, 2*block, how, batch=1) == hub.answers(TEXTS, 2*block, how, batch=3)
 
 
-WANTED = dict(llada=('llada', 0, 0, ''), llada_tied=('llada', 0, 0, ''), dream=('dream', 1, 0, '4d bool positions'),
-              dream_tied=('dream', 1, 0, '4d bool positions'), llada2_moe=('llada2', 0, 32, '4d float positions'),
-              sdar=('sdar', 0, 4, '4d bool positions'), mdlm=('mdlm', 0, 0, ''), mdlm_timed=('mdlm', 0, 0, ''),
-              bert=('masked_lm', 0, 0, '2d positions'), roberta=('masked_lm', 0, 0, None), modernbert=('masked_lm', 0, 0, None),
-              esm=('masked_lm', 0, 0, None))
+WANTED = dict(llada=('llada', 0, 0, ''), mdlm=('mdlm', 0, 0, ''), dream=('dream', 1, 0, '4d bool positions'),
+              llada2_moe=('llada2', 0, 32, '4d float positions'), sdar=('sdar', 0, 4, '4d bool positions'),
+              bert=('masked_lm', 0, 0, '2d positions'))
+WANTED |= {case: ('masked_lm', 0, 0, None) for case in ('roberta', 'modernbert', 'esm')}
+WANTED |= dict(llada_tied=WANTED['llada'], mdlm_timed=WANTED['mdlm'], dream_tied=WANTED['dream'])
 
 
-def test_what_is_found_out(model):
+def test_facts_of_every_family(model):
     case, folder, _ = model
     hub = opened(folder)
     family, shift, block, tells = WANTED[case]
@@ -158,7 +168,8 @@ def test_what_is_found_out(model):
     assert hub.facts.time == (('timesteps', 'sigma') if case.startswith('mdlm') else ())
     assert hub.ids.mask == (40 if case.startswith('mdlm') else 1)
     checks = {c.fact: c for c in hub.checks}
-    assert checks['time'].verified == dict(mdlm='taken, and changes nothing', mdlm_timed='taken, and matters').get(case, 'by its arguments')
+    timed = dict(mdlm='taken, and changes nothing', mdlm_timed='taken, and matters')
+    assert checks['time'].verified == timed.get(case, 'by its arguments')
     page = hub.described()
     assert all(c.fact in page and c.verified in page for c in hub.checks)
 
@@ -192,23 +203,28 @@ def trained(name, shift):
     opt = torch.optim.AdamW(net.parameters(), lr=1e-2)
     for _ in range(250):
         x0 = 4 + (torch.randint(10, (16, 1), generator=g) + torch.arange(50)) % 10
-        hide = torch.rand(x0.shape, generator=g) < torch.rand(16, 1, generator=g)*.9 + .1
-        logits = net(torch.where(hide, 1, x0)).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :50 - shift][hide[:, shift:]], x0[:, shift:][hide[:, shift:]])
-        opt.zero_grad(); loss.backward(); opt.step()
+        masked = torch.rand(x0.shape, generator=g) < torch.rand(16, 1, generator=g)*.9 + .1
+        logits = net(torch.where(masked, 1, x0)).logits[:, :50 - shift]
+        target, asked = x0[:, shift:], masked[:, shift:]
+        loss = torch.nn.functional.cross_entropy(logits[asked], target[asked])
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
     return net.eval()
 
 
 @pytest.mark.parametrize('name, shift', [('llada', 0), ('dream', 1)])
-def test_a_probe_text_tells_this_position_from_the_next(tmp_path, name, shift):
+def test_a_probe_text_decides_the_shift(tmp_path, name, shift):
     net, wrong = trained(name, shift), trained(name, 1 - shift)
     published.save(tmp_path/'right', name, net)
     hub = opened(tmp_path/'right')
     assert hub.facts.shift == shift and 'a probe text agrees' in hub.described()
     published.save(tmp_path/'wrong', name, wrong)
-    with pytest.raises(ValueError, match=f'its family has shift={shift}, a probe text says shift={1 - shift}'): opened(tmp_path/'wrong')
+    with pytest.raises(ValueError,
+                       match=f'its family has shift={shift}, a probe text gives shift={1 - shift}'):
+        opened(tmp_path/'wrong')
     assert opened(tmp_path/'wrong', shift=1 - shift).facts.shift == 1 - shift
-    assert 'A PROBE TEXT SAYS THE OTHER' in opened(tmp_path/'wrong', shift=shift).described()
+    assert 'A PROBE TEXT DISAGREES' in opened(tmp_path/'wrong', shift=shift).described()
 
 
 def test_a_model_of_no_known_family_is_decided_by_the_probe_or_refused(tmp_path):
@@ -243,15 +259,18 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
 
 
 def test_padding_is_no_id(tmp_path):
-    "pad = eos, and the pad token's own text in a prompt: real positions stay real, and the end can be written"
+    "pad = eos, and the pad token's own text in a prompt: real positions stay real, and the end is legal"
     saved(tmp_path, 'sdar')
     tok = published.small_tokenizer(tmp_path)
     tok.pad_token = '<eos>'
     tok.save_pretrained(tmp_path)
     hub = opened(tmp_path)
-    assert hub.ids.ends == (2,) and hub.space(3).legal[0, 2] and hub.space(3).pad == -1
+    assert hub.ids.ends == (2,)
+    assert hub.space(3).legal[0, 2]
+    assert hub.space(3).pad == -1
     x, real = hub.rows(['1<eos>2=', '<pad>+<eos>', '7='], 4)
-    assert real.sum(1).tolist() == [8, 7, 6] and x[0, :4].tolist() == hub.coded(['1<eos>2='])[0]
+    assert real.sum(1).tolist() == [8, 7, 6]
+    assert x[0, :4].tolist() == hub.coded(['1<eos>2='])[0]
     together = hub.answers(['1<eos>2=', '<pad>+<eos>', '7='], 8, Writing(block=4, steps=4))
     assert together == hub.answers(['1<eos>2=', '<pad>+<eos>', '7='], 8, Writing(block=4, steps=4), batch=1)
 
@@ -262,11 +281,12 @@ def test_mask_is_the_last_column_and_there_is_no_pad(tmp_path):
     tok.save_pretrained(tmp_path)
     hub = opened(tmp_path)
     assert hub.ids.mask == 40 and hub.ids.V == 41 and hub.ids.ends == (2,)
-    assert hub.answers(TEXTS, 8, Writing(block=8, steps=8)) == hub.answers(TEXTS, 8, Writing(block=8, steps=8), batch=1)
+    how = Writing(block=8, steps=8)
+    assert hub.answers(TEXTS, 8, how) == hub.answers(TEXTS, 8, how, batch=1)
 
 
 def test_a_model_without_an_end(tmp_path):
-    "BERT: its separator stands for the end; where there is none either, training says so"
+    "BERT: its separator is the end; without one, training raises an error"
     native(tmp_path, 'bert', eos=None)
     tok = published.small_tokenizer(tmp_path, eos_token=None)
     tok.sep_token = '='
@@ -285,23 +305,29 @@ def test_logits_with_fewer_or_more_columns_than_ids(tmp_path):
     class Fewer(torch.nn.Module):                       # SMDM: MASK has an embedding and no column
         def forward(self, ids): return net(ids).logits[..., 2:].roll(0, -1)
     hub = wrap(Fewer(), tok, mask=39, V=40, shift=0)
-    assert hub.ids.V == 40 and hub(torch.full((1, 4), 5), 0., torch.ones(1, 4).bool(), torch.tensor([[1]])).logits[0, 0, 38:].eq(-torch.inf).all()
+    assert hub.ids.V == 40
+    x, at = torch.full((1, 4), 5), torch.tensor([[1]])
+    assert hub(x, 0., x > 0, at).logits[0, 0, 38:].eq(-torch.inf).all()
     wide = torch.nn.Linear(40, 64)
     hub = wrap(lambda ids: wide(net(ids).logits), tok, mask=1, V=40, shift=0)
     assert hub.ids.V == 64 and not hub.space(1).legal[0, 40:].any()
 
 
-def test_a_network_that_says_the_same_everywhere_is_refused(tmp_path):
+def test_a_network_with_the_same_logits_everywhere_is_refused(tmp_path):
     tok = published.small_tokenizer(tmp_path)
-    with pytest.raises(ValueError, match='says the same at every position'):
-        wrap(lambda ids: torch.zeros(*ids.shape, 40) + torch.arange(40.), tok, mask=1, V=40, shift=0)
+    def same(ids): return torch.zeros(*ids.shape, 40) + torch.arange(40.)
+    def not_numbers(ids): return torch.full((*ids.shape, 40), torch.nan)
+    with pytest.raises(ValueError, match='its logits are the same at every position'):
+        wrap(same, tok, mask=1, V=40, shift=0)
     with pytest.raises(ValueError, match='not numbers'):
-        wrap(lambda ids: torch.full((*ids.shape, 40), torch.nan), tok, mask=1, V=40, shift=0)
+        wrap(not_numbers, tok, mask=1, V=40, shift=0)
 
 
 @pytest.mark.parametrize('case, given, why', [
-    ('llada', dict(time='sigma'), "takes none of"), ('sdar', dict(block=5), None), ('llada', dict(block=4), 'follows no mask that says so'),
-    ('mdlm', dict(time='hours'), "time='hours' is unknown"), ('llada', dict(dtype='bf16'), "dtype='bf16' is unknown"),
+    ('llada', dict(time='sigma'), "takes none of"), ('sdar', dict(block=5), None),
+    ('llada', dict(block=4), 'follows no mask of them'),
+    ('mdlm', dict(time='hours'), "time='hours' is unknown"),
+    ('llada', dict(dtype='bf16'), "dtype='bf16' is unknown"),
     ('llada', dict(mask=99999), 'id 99999 is none')])
 def test_facts_can_be_given_and_are_checked(tmp_path, case, given, why):
     saved(tmp_path, case)
@@ -310,19 +336,22 @@ def test_facts_can_be_given_and_are_checked(tmp_path, case, given, why):
         with pytest.raises(ValueError, match=why): opened(tmp_path, **given)
 
 
-# ---- blocks, heads, streams, error injection
+# ---- blocks, heads, dual streams, error injection
 
 def test_blocks_of_the_answer_fit_the_blocks_of_the_model(tmp_path):
     saved(tmp_path, 'sdar')
     hub = opened(tmp_path)
-    with pytest.raises(ValueError, match='attends by blocks of 4, and block=3'): hub.answers(['1+2='], 6, Writing(block=3, steps=3))
+    with pytest.raises(ValueError, match='attends by blocks of 4, and block=3'):
+        hub.answers(['1+2='], 6, Writing(block=3, steps=3))
     seen = []
-    hub.answers(['1+2=3'], 8, Writing(block=4, steps=1), callback=lambda st, x, keep: seen.append((x == 1).sum().item()), stop=False)
-    assert seen == [5, 1, 0]                                     # five tokens of a prompt: 3, 4 and 1 of the answer a block
+    def note(st, x, keep): seen.append((x == 1).sum().item())
+    hub.answers(['1+2=3'], 8, Writing(block=4, steps=1), callback=note, stop=False)
+    # five tokens of a prompt: 3, 4 and 1 of the answer a block
+    assert seen == [5, 1, 0]
 
 
 @pytest.mark.parametrize('case', ['llada', 'llada_tied', 'dream', 'llada2_moe', 'sdar', 'mdlm', 'bert'])
-def test_heads_and_streams_are_trained_saved_and_found_again(tmp_path, case):
+def test_dual_streams_are_trained_saved_and_loaded_again(tmp_path, case):
     native(tmp_path, case) if case in NATIVE else saved(tmp_path, case)
     hub = opened(tmp_path)
     rows = hub.targets([(f'{a}+{b}=', f'{a + b}') for a in range(6) for b in range(6)], 4).rows
@@ -346,7 +375,8 @@ def test_errors_are_injected_into_a_hub_model(model):
     where = after_position(rows.x.shape[1] - 4)(rows.x)
     u = torch.rand(*rows.x.shape, 3, generator=torch.Generator().manual_seed(3))
     with torch.no_grad(): bad = inject_errors(hub.process(rows.real), rows.x, where, 2, u)
-    assert ((bad != rows.x).sum(1) == 2).all() and bad[~where].equal(rows.x[~where])
+    assert ((bad != rows.x).sum(1) == 2).all()
+    assert bad[~where].equal(rows.x[~where])
     assert hub.space(1).legal[0][bad[bad != rows.x]].all()
 
 
@@ -354,5 +384,7 @@ def test_a_hub_model_in_the_plain_sampler(tmp_path):
     saved(tmp_path, 'llada')
     hub = opened(tmp_path)
     x, real = hub.rows(TEXTS, 6)
-    out = sample(hub.process(real), x, uniform_grid(6), draw=nucleus(.9), noise=Noise(0, torch.arange(4)), frozen=x != hub.ids.mask)
-    assert out[x != 1].equal(x[x != 1]) and hub.space(1).legal[0][out[x == 1]].all()
+    noise, frozen = Noise(0, torch.arange(4)), x != hub.ids.mask
+    out = sample(hub.process(real), x, uniform_grid(6), draw=nucleus(.9), noise=noise, frozen=frozen)
+    assert out[x != 1].equal(x[x != 1])
+    assert hub.space(1).legal[0][out[x == 1]].all()
