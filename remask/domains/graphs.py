@@ -19,9 +19,11 @@ ROOMS = ('LivingRoom','MasterRoom','Kitchen','Bathroom','DiningRoom','ChildRoom'
          'GuestRoom','Balcony','Entrance','Storage','Wall-in')
 RELATIONS = ('left-above','left-below','left-of','above','inside','surrounding','below','right-of',
              'right-above','right-below')
-N_ROOMS, N_RELATIONS = len(ROOMS), len(RELATIONS)
+N_ROOMS = len(ROOMS)
+N_RELATIONS = len(RELATIONS)
 NO_EDGE = N_ROOMS + N_RELATIONS
-MASK, PAD = NO_EDGE + 1, NO_EDGE + 2
+MASK = NO_EDGE + 1
+PAD = NO_EDGE + 2
 V = PAD + 1
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #8e14ccf5
@@ -53,8 +55,10 @@ def slots(
     n_max:int=8, # room slots
 )->Tensor: # (B,L) bool, positions that exist
     "Tell which positions a graph of n rooms uses"
-    node = torch.arange(n_max, device=n.device) < n[:, None]
-    i, j = pairs(n_max).to(n.device).T
+    room = torch.arange(n_max, device=n.device)
+    node = room < n[:, None]
+    at = pairs(n_max).to(n.device)
+    i, j = at.T
     edge = node[:, i] & node[:, j]
     return torch.cat([node, edge], 1)
 
@@ -72,7 +76,8 @@ def graph_places(
     touched = pairs(n_max)
     rooms = torch.arange(n_max)
     edges = n_max + torch.arange(len(touched))
-    out = torch.zeros(n_max + len(touched), 2 + 2*n_max)
+    L = n_max + len(touched)
+    out = torch.zeros(L, 2 + 2*n_max)
     out[:n_max, 0] = 1
     out[n_max:, 1] = 1
     out[rooms, 2 + rooms] = 1
@@ -99,8 +104,8 @@ def graph_fault(
 # %% ../../nbs/3_domains/01_graphs.ipynb #3df921fd
 def _position(i, j, n_max):
     "Position of the pair (i,j), i<j, in a row"
-    pairs_before_i = i*n_max - i*(i+1)//2
-    return n_max + pairs_before_i + j - i - 1
+    before_i = i*n_max - i*(i+1)//2
+    return n_max + before_i + j - i - 1
 
 def _write_graph(row, g, n_max):
     "Write a valid graph into a row (L,) of PAD, in place"
@@ -108,9 +113,11 @@ def _write_graph(row, g, n_max):
     row[:n] = g.types
     for i in range(n - 1):
         first = _position(i, i+1, n_max)
-        row[first:first+n-1-i] = NO_EDGE
+        last = _position(i, n-1, n_max)
+        row[first:last+1] = NO_EDGE
     for i, j, r in g.edges:
-        row[_position(i, j, n_max)] = N_ROOMS + r
+        k = _position(i, j, n_max)
+        row[k] = N_ROOMS + r
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #b0c9ec36
 def encode_graphs(
@@ -137,9 +144,9 @@ def _read_graph(node, edge, at):
     "Decode one clean row: its room slots (n_max,) and its pairs (E,), which stand for the rooms `at`"
     types = node[node != PAD]
     present = (edge >= N_ROOMS) & (edge < NO_EDGE)
-    ends = at[present].tolist()
-    relations = (edge[present] - N_ROOMS).tolist()
-    edges = [(i, j, r) for (i, j), r in zip(ends, relations)]
+    i, j = at[present].T.tolist()
+    relations = edge[present] - N_ROOMS
+    edges = zip(i, j, relations.tolist())
     return Graph(tuple(types.tolist()), tuple(edges))
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #f3ecf5fe
@@ -150,7 +157,7 @@ def decode_graphs(
     "Decode rows of tokens as graphs; raise ValueError naming the first row that is not clean"
     x = np.asarray(x)
     at = pairs(n_max).numpy()
-    node, edge = x[:, :n_max], x[:, n_max:]
+    node, edge = np.split(x, [n_max], axis=1)
     _check_clean(node, edge)
     return [_read_graph(a, e, at) for a, e in zip(node, edge)]
 
@@ -158,11 +165,15 @@ def decode_graphs(
 # relation by row and column of a centre: before, on, between, on, beyond the second box's two sides
 _GRID = np.array([[0,3,3,8,8], [0,0,3,8,7], [2,2,4,7,7], [2,1,6,9,9], [1,1,6,6,9]])
 
+class _Boxes(NamedTuple):
+    low: np.ndarray # (2,...) x0,y0
+    high: np.ndarray # (2,...) x1,y1
+
 def _cell(u, v):
-    "Relation by the cell of the grid of box v that contains the centre of box u; boxes are (4,...)"
-    centre = u[:2] + u[2:] # doubled, so that it stays an integer
+    "Relation by the cell of the grid of boxes v that contains the centre of boxes u"
+    centre = u.low + u.high # doubled, so that it stays an integer
     cell = np.zeros(centre.shape, int)
-    for side in v[:2], v[2:]:
+    for side in v:
         cell += centre >= 2*side
         cell += centre > 2*side
     column, row = cell
@@ -170,15 +181,16 @@ def _cell(u, v):
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #ff57b190
 def _near(u, v, th):
-    "Tell whether box u, grown by `th` on each side, touches box v"
-    starts_before_end = u[:2] - th <= v[2:]
-    ends_after_start = u[2:] + th >= v[:2]
-    return (starts_before_end & ends_after_start).all(0)
+    "Tell whether boxes u, grown by `th` on each side, touch boxes v"
+    starts_before_end = u.low - th <= v.high
+    ends_after_start = u.high + th >= v.low
+    near = starts_before_end & ends_after_start
+    return near.all(0)
 
 def _relation(u, v):
-    "Relation (...) of boxes u to boxes v, both (4,...)"
-    surrounding = (u[:2] < v[:2]) & (u[2:] > v[2:])
-    inside = (u[:2] >= v[:2]) & (u[2:] <= v[2:])
+    "Relation (...) of boxes u to boxes v"
+    surrounding = (u.low < v.low) & (u.high > v.high)
+    inside = (u.low >= v.low) & (u.high <= v.high)
     r = np.where(inside.all(0), 4, _cell(u, v))
     return np.where(surrounding.all(0), 5, r)
 
@@ -190,10 +202,14 @@ def relate(
     "Derive the spatial relations of all pairs i<j from bounding boxes (the Graph2Plan rule)"
     b = np.asarray(boxes)
     if b.dtype.kind not in 'iu': raise ValueError(f"boxes are {b.dtype}: scale and round them to integers")
+    sides = b.astype(np.int64)
+    sides = np.moveaxis(sides, -1, 0)
+    low, high = np.split(sides, 2)
     i, j = np.triu_indices(b.shape[-2], 1)
-    b = np.moveaxis(b.astype(np.int64), -1, 0)
-    u, v = b[..., i], b[..., j]
-    return np.where(_near(u, v, th), N_ROOMS + _relation(u, v), NO_EDGE)
+    u = _Boxes(low[..., i], high[..., i])
+    v = _Boxes(low[..., j], high[..., j])
+    ids = N_ROOMS + _relation(u, v)
+    return np.where(_near(u, v, th), ids, NO_EDGE)
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #6a1e0002
 def graph_rate_network(
@@ -202,8 +218,9 @@ def graph_rate_network(
 )->RateNetwork:
     "Make a fresh learned schedule for graphs"
     places = graph_places(n_max)
-    _, kind, own, touched = places.split([1, 1, n_max, n_max], 1)
-    return RateNetwork(own + touched, kind[:, 0].long(), **options)
+    _, is_pair, own, touched = places.split([1, 1, n_max, n_max], 1)
+    kind = is_pair[:, 0].long()
+    return RateNetwork(own + touched, kind, **options)
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #eb07e0ba
 class Split(NamedTuple):
@@ -223,5 +240,6 @@ def split_indices(
         raise ValueError(f"fractions {fractions} sum to {total:g}: give three shares >= 0 that sum to 1")
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(n, generator=generator)
-    a, b = int(fractions[0]*n), int(fractions[1]*n)
-    return Split(order[:a], order[a:a+b], order[a+b:])
+    train_end = int(fractions[0]*n)
+    val_end = train_end + int(fractions[1]*n)
+    return Split(*order.tensor_split([train_end, val_end]))
