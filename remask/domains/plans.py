@@ -34,6 +34,7 @@ def _with_type(rows, t):
             if len(rooms) + count <= 8: out.append((rooms + (t,)*count, weight*w))
     return out
 
+# %% ../../nbs/3_domains/03_plans.ipynb #8fd6e3a0
 @lru_cache
 def archetypes(
 )->tuple: # (A,8) sorted room types, PAD beyond the last; (A,) cumulative shares in units of 2**-31
@@ -58,6 +59,7 @@ def splitmix64(
         z = (z ^ (z >> np.uint64(shift))) * np.uint64(c)
     return z ^ (z >> np.uint64(31))
 
+# %% ../../nbs/3_domains/03_plans.ipynb #579aac60
 def dice(
     seed:int,
     k:np.ndarray|list, # (N,) plan numbers
@@ -307,7 +309,7 @@ def _slots(ring, built, covered, n, roll):
 
 # %% ../../nbs/3_domains/03_plans.ipynb #5618163d
 def _flipped(box, axes):
-    "Boxes mirrored within the canvas: coordinate k of the result is coordinate axes[k], negated where exchanged"
+    "Mirror boxes within the canvas: coordinate k becomes axes[k], counted from the other end if they differ"
     sides = [box[..., a] if a == k else 255 - box[..., a] for k, a in enumerate(axes)]
     return np.stack(sides, -1)
 
