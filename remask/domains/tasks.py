@@ -24,14 +24,14 @@ class Dice:
     def __init__(self, *key):
         self.at = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], 'big')
 
-    def __call__(self, n): # a whole number >= 1
+    def __call__(self, n:int)->int: # n >= 1
         "Throw one of 0..n-1, all as likely"
         self.at = (self.at + 0x9E3779B97F4A7C15) % 2**64
         z = (self.at ^ (self.at >> 30))*0xBF58476D1CE4E5B9 % 2**64
         z = (z ^ (z >> 27))*0x94D049BB133111EB % 2**64
         return ((z ^ (z >> 31))*n) >> 64
 
-    def pick(self, some): # a sequence
+    def pick(self, some): # a sequence -> one of its items
         "Throw one of a sequence"
         return some[self(len(some))]
 
@@ -123,7 +123,8 @@ def expression(
 def _play(dice, numbers): # the steps of a random game, and where it ends
     steps, left = [], [*numbers]
     while len(left) > 1:
-        a = left.pop(dice(len(left))); b = left.pop(dice(len(left)))
+        a = left.pop(dice(len(left)))
+        b = left.pop(dice(len(left)))
         a, b = max(a, b), min(a, b)
         sign = dice.pick([s for s in '+-*' if 0 < _done(s, a, b) < 100] or '-')
         steps.append(_step((sign, a, b), _done(sign, a, b)))
@@ -161,7 +162,7 @@ def held_out(
 # %% ../../nbs/3_domains/07_tasks.ipynb #6f4440f0
 def problems(
     kind:str, # a name of `KINDS`
-    level:int,
+    level:int, # 1, 2 or 3
     n:int, # how many
     seed:int=0,
     test:bool=False, # those kept for testing, no two the same, or those for training
@@ -174,7 +175,8 @@ def problems(
         if len(out) == n: return out
         p = KINDS[kind](Dice(kind, level, seed, k), level)
         if held_out(p.prompt) != test or test and same_as(p.prompt) in seen: continue
-        out.append(p); seen.add(same_as(p.prompt))
+        out.append(p)
+        seen.add(same_as(p.prompt))
     raise ValueError(f"only {len(out)} of {n} different {kind} problems of level {level}: ask for fewer")
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #37133c37
@@ -237,14 +239,14 @@ def verify(
 )->Verdict:
     "Check an answer exactly, step by step; raise ValueError for a prompt that is no problem"
     state, take, end, result = _asked(prompt)
-    steps, mark, told = answer.partition('#')
-    solved, many = mark + told == f'#{result}', steps.split(';')
-    no = lambda k, why: Verdict(False, solved and take is not _move, k, why)
+    steps, mark, given = answer.partition('#')
+    solved, many = mark + given == f'#{result}', steps.split(';')
+    def no(k, why): return Verdict(False, solved and take is not _move, k, why)
     for k, text in enumerate(many):
         try: state = take(state, text)
         except ValueError as e: return no(k, str(e))
     if state != end: return no(len(many), 'the steps do not lead to the end')
-    return Verdict(True, True, -1, '') if solved else no(len(many), f'{mark}{told} should be #{result}')
+    return Verdict(True, True, -1, '') if solved else no(len(many), f'{mark}{given} should be #{result}')
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #c0aa997e
 EOS = '∎' # the answer ends here
@@ -255,7 +257,7 @@ class Rows(NamedTuple):
     P: int    # positions of the prompt
 
 def signs(
-    texts, # prompts and answers
+    texts:list, # prompts and answers
 )->Vocabulary:
     "Collect the characters of some texts, the blank and EOS"
     return Vocabulary.of(' ' + EOS + ''.join(sorted(set().union(*texts))))
@@ -279,7 +281,7 @@ def _known(k, text, vocab):
 # %% ../../nbs/3_domains/07_tasks.ipynb #e1a44186
 def as_rows(
     vocab:Vocabulary,
-    pairs, # of prompt and answer, at least one; more entries of a pair are not read
+    pairs:list, # of prompt and answer, at least one; more entries of a pair are not read
     P:int, G:int, # positions of prompts and of answers
 )->Rows:
     "Write prompts and answers as rows; raise ValueError naming the first row that is empty or does not fit"
@@ -342,7 +344,8 @@ def _mbpp(r):
     return Pair(r['text'], r['code'], '', r['test_setup_code'] + '\n', '\n'.join(['', *r['test_list']]))
 
 def _mbpp_sanitized(r):
-    imports, tests = ('\n'.join(z) for z in ([*r['test_imports'], ''], ['', *r['test_list']]))
+    imports = '\n'.join([*r['test_imports'], ''])
+    tests = '\n'.join(['', *r['test_list']])
     return Pair(r['prompt'], r['code'], '', imports, tests)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #55e429a4
@@ -379,7 +382,7 @@ def _check_set(name):
     if name not in SETS: raise ValueError(f"set {name!r} is unknown; choose one of {', '.join(SETS)}")
 
 def as_pairs(
-    records, # dicts, at least one
+    records:list, # dicts, at least one
     name:str, # of `SETS`
 )->list: # of `Pair`s
     "Read the records of a published set; raise ValueError naming the record that is none, and why"
@@ -418,7 +421,7 @@ def _files(folder, part, subset):
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #f41e73bc
 def read_pairs(
-    path, # a file or a folder
+    path:str|Path, # a file or a folder
     name:str, # of `SETS`
     part:str='train', subset:str|None=None, # read where the path is a folder
 )->list: # of `Pair`s
@@ -442,7 +445,7 @@ def _tabbed(line): # -> Pair
     return Pair(prompt, answer)
 
 def read_tabbed(
-    path, # a UTF-8 file: prompt, tab, answer on each line; blank lines do not count
+    path:str|Path, # a UTF-8 file: prompt, tab, answer on each line; blank lines do not count
 )->list: # of `Pair`s
     "Read pairs of a text file; raise ValueError naming file and line where one is none"
     out = []
