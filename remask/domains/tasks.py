@@ -310,6 +310,7 @@ def prompts(
     "Read the prompts of rows, without the blanks before them"
     return [text.lstrip(' ') for text in vocab.decode(x[:, :P])]
 
+# %% ../../nbs/3_domains/07_tasks.ipynb #27a182e0
 def ask(
     space:TokenSpace,
     rows:Rows,
