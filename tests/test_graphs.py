@@ -261,7 +261,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
     readers.write_jsonl(f, [Graph((0,), ())])
     def full(*args): raise OSError(28, 'No space left on device')
     if step == 'replace': monkeypatch.setattr(os, 'replace', full)
-    else: monkeypatch.setattr(G.Path, 'write_bytes', full)
+    else: monkeypatch.setattr(readers.Path, 'write_bytes', full)
     with pytest.raises(OSError, match='a.jsonl could not be written .No space left'):
         readers.write_jsonl(f, [Graph((1,), ())])
     assert [p.name for p in tmp_path.iterdir()] == ['a.jsonl'] and readers.read_jsonl(f) == [Graph((0,), ())]

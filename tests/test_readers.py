@@ -239,7 +239,7 @@ def test_a_broken_geometry_is_named(tmp_path):
 
 
 def test_without_shapely_the_remedy_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(G, 'find_spec', lambda name: None)
+    monkeypatch.setattr(readers, 'find_spec', lambda name: None)
     (tmp_path/'a.pkl').write_bytes(pickle.dumps([]))
     with pytest.raises(ValueError, match=r"pip install 'remask\[resplan\]'"): readers.read_resplan(tmp_path/'a.pkl')
 

@@ -72,18 +72,18 @@ def test_characters_below_between_and_above_the_known_ones_are_unknown(c):
 @SETTINGS
 @given(st.lists(st.lists(st.integers(0, FULL.V - 1), min_size=7, max_size=7), min_size=1, max_size=5),
        st.sampled_from(['░', '_', '']), st.sampled_from(['', '·']), st.sampled_from(['✗', '']))
-def test_decode_is_the_plain_reading(rows, hidden, pad, wrong):
-    signs = {FULL.mask: hidden, FULL.pad: pad, FULL.wrong: wrong}
+def test_decode_is_the_plain_reading(rows, mask_char, pad, wrong):
+    signs = {FULL.mask: mask_char, FULL.pad: pad, FULL.wrong: wrong}
     plain = [''.join(signs[i] if i in signs else FULL.chars[i] for i in row) for row in rows]
     for dtype in torch.int64, torch.uint8:
-        assert FULL.decode(torch.tensor(rows, dtype=dtype), hidden, pad, wrong) == plain
+        assert FULL.decode(torch.tensor(rows, dtype=dtype), mask_char, pad, wrong) == plain
 
 
 def test_decode_refuses_foreign_ids_and_long_signs():
     for bad in -1, SMALL.V:
         with pytest.raises(ValueError, match=f'not all in 0..{SMALL.V-1}') as e: SMALL.decode(torch.tensor([[0, bad]]))
         assert one_line(e)
-    for sign in 'hidden', 'pad', 'wrong':
+    for sign in 'mask_char', 'pad', 'wrong':
         with pytest.raises(ValueError, match="'ab' is longer"): SMALL.decode(torch.tensor([[0]]), **{sign: 'ab'})
     assert SMALL.decode(torch.zeros(3, 0, dtype=torch.long)) == ['']*3 and SMALL.decode(torch.zeros(0, 3).long()) == []
 

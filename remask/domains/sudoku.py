@@ -7,19 +7,23 @@ __all__ = ['board', 'units', 'places', 'proper', 'solve', 'grids', 'puzzles', 's
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #14f4a989
 import random
+from collections.abc import Callable
 import torch, torch.nn.functional as F
 from torch import Tensor
 from ..core.tokens import TokenSpace
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #c838d609
 def board()->TokenSpace:
-    "The id space of 9x9 grids: nine digits, all legal everywhere, MASK=9, PAD=10"
-    return TokenSpace(9, 10, (torch.arange(11) < 9).expand(81, -1))
+    "Build the id space of 9x9 grids: nine digits, all legal everywhere, MASK=9, PAD=10"
+    legal = torch.arange(11) < 9
+    return TokenSpace(9, 10, legal.expand(81, -1))
 
 def units()->Tensor: # (81,3) long: row 0..8, column 9..17, box 18..26
-    "Say which row, column and box each cell lies in"
+    "Number the row, column and box of each cell"
     i = torch.arange(81)
-    return torch.stack([i//9, 9 + i%9, 18 + i//27*3 + i%9//3], 1)
+    row, column = i//9, i%9
+    box = row//3*3 + column//3
+    return torch.stack([row, 9 + column, 18 + box], 1)
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #89813ebd
 def places()->Tensor: # (81,27) float, three ones in every row
@@ -30,15 +34,20 @@ def proper(
     x:Tensor, # (B,81) ids
 )->Tensor: # (B,) bool
     "Tell which grids hold every digit once in each row, column and box"
-    seen = F.one_hot(x.clamp(max=9), 10)[..., :9].float().transpose(1, 2) @ places().to(x.device)
-    return (seen == 1).all(2).all(1)
+    ids = F.one_hot(x.clamp(max=9), 10)
+    digits = ids[..., :9].float()
+    count = digits.transpose(1, 2) @ places().to(x.device)
+    return (count == 1).all(2).all(1)
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #fe7811fc
 _UNITS = units().tolist()
-_DIGITS = [[d for d in range(9) if m >> d & 1] for m in range(512)]   # of every set of digits, as bits
+
+def _digits(bits): return [d for d in range(9) if bits >> d & 1]
+
+_DIGITS = [_digits(bits) for bits in range(512)]
 
 def _tightest(todo, used):
-    # place in `todo` of the cell with the fewest digits left, and these
+    "Place in `todo` of the cell with the fewest digits left, and these"
     least, best, left = 10, 0, 0
     for k, (_, r, c, b) in enumerate(todo):
         m = 511 & ~(used[r] | used[c] | used[b])
@@ -49,90 +58,106 @@ def _tightest(todo, used):
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #3f4f6f72
 def _search(grid, used, todo, pick, most, found):
-    # every way to go on, at most `most` of them, appended to `found`
+    "Append every solution to `found`, at most `most` of them"
     if not todo: return found.append(grid[:])
     k, digits = _tightest(todo, used)
     i, *at = cell = todo[k]
-    todo[k] = todo[-1]; todo.pop()
+    todo[k] = todo[-1]
+    todo.pop()
     for d in pick(digits):
         grid[i] = d
         for u in at: used[u] |= 1 << d
         _search(grid, used, todo, pick, most, found)
         for u in at: used[u] ^= 1 << d
         if len(found) == most: break
-    todo.append(cell); todo[k], todo[-1] = todo[-1], todo[k]
+    todo.append(cell)
+    todo[k], todo[-1] = todo[-1], todo[k]
     grid[i] = 9
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #98809214
 def solve(
-    grid, # 81 ids, 9 where nothing is given
-    most:int=2, # solutions to look for
+    grid:list, # 81 ids, 9 where no digit is given
+    most:int=2, # solutions to search for
     rng:random.Random|None=None, # try digits in random order; default: the smaller first
 )->list: # of solutions, lists of 81 ids; none if the puzzle contradicts itself
     "Solve a puzzle by depth-first search at the cell with the fewest digits left"
     used, todo, found = [0]*27, [], []
     for i, (d, at) in enumerate(zip(grid, _UNITS)):
-        if d == 9: todo.append((i, *at)); continue
-        if any(used[u] >> d & 1 for u in at): return found
-        for u in at: used[u] |= 1 << d
-    pick = (lambda digits: digits) if rng is None else (lambda digits: rng.sample(digits, len(digits)))
+        if d == 9: todo.append((i, *at))
+        elif any(used[u] >> d & 1 for u in at): return found
+        else:
+            for u in at: used[u] |= 1 << d
+    def pick(digits): return digits if rng is None else rng.sample(digits, len(digits))
     _search([*grid], used, todo, pick, most, found)
     return found
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #5dd707e7
 def grids(
-    n:int,
+    n:int, # how many
     seed:int=0,
 )->Tensor: # (n,81) uint8 complete grids
     "Draw random complete grids"
     rng = random.Random(seed)
-    return torch.tensor([solve([9]*81, 1, rng)[0] for _ in range(n)], dtype=torch.uint8).view(n, 81)
+    found = [solve([9]*81, 1, rng)[0] for _ in range(n)]
+    return torch.tensor(found, dtype=torch.uint8).view(n, 81)
 
 def _dug(grid, givens, rng):
-    # the grid with only `givens` cells left and one solution, or None if this order of cells gets stuck
+    "The grid with only `givens` digits and one solution, or None if this order of cells gets stuck"
     left = 81
     for i in rng.sample(range(81), 81):
         if left == givens: break
-        d, grid[i] = grid[i], 9
+        d = grid[i]
+        grid[i] = 9
         if len(solve(grid)) == 1: left -= 1
         else: grid[i] = d
     return grid if left == givens else None
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #c533f551
 def puzzles(
-    n:int,
+    n:int, # how many
     seed:int=0,
-    givens:int=30, # digits shown, 24 to 81; below 28 few orders of removal get there
-)->tuple: # (n,81) uint8 puzzles, MASK=9 where nothing is given, and (n,81) their only solutions
+    givens:int=30, # given digits, 24 to 81; below 28 few orders of removal get there
+)->tuple: # (n,81) uint8 puzzles, MASK=9 where no digit is given, and (n,81) their only solutions
     "Draw puzzles with exactly `givens` digits and one solution"
     if not 24 <= givens <= 81: raise ValueError(f"givens={givens}: must lie between 24 and 81")
-    rng, got = random.Random(seed), []
-    while len(got) < n:
+    rng = random.Random(seed)
+    pairs = []
+    while len(pairs) < n:
         grid = solve([9]*81, 1, rng)[0]
-        if puzzle := _dug([*grid], givens, rng): got.append((puzzle, grid))
-    return torch.tensor(got, dtype=torch.uint8).view(n, 2, 81).unbind(1)
+        if puzzle := _dug([*grid], givens, rng): pairs.append((puzzle, grid))
+    both = torch.tensor(pairs, dtype=torch.uint8).view(n, 2, 81)
+    return both.unbind(1)
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #081f9533
 def _lines(u):
-    # (B,12) uniforms -> (B,9) a permutation of nine lines that keeps bands together
-    band = u[:, :3].argsort(1)
+    "(B,12) uniforms -> (B,9) a permutation of nine lines that keeps bands together"
+    band = u[:, :3].argsort(1)[..., None]
     within = u[:, 3:].view(-1, 3, 3).argsort(2)
-    return (3*band[..., None] + within.gather(1, band[..., None].expand(-1, 3, 3))).flatten(1)
+    order = within.gather(1, band.expand(-1, 3, 3))
+    return (3*band + order).flatten(1)
 
 def symmetric(
     x:Tensor, # (B,81) ids
-    u:Tensor, # (B,81) uniforms, 34 of which are read
+    u:Tensor, # (B,81) uniforms, 34 of which are used
 )->Tensor: # (B,81) ids
-    "Turn each grid into one of its twins: other digits, other order of lines, perhaps transposed"
-    names = F.pad(u[:, :9].argsort(1) - 9, (0, 1)) + 9       # MASK keeps its name
-    at = 9*_lines(u[:, 9:21])[:, :, None] + _lines(u[:, 21:33])[:, None]
-    at = torch.where(u[:, 33, None, None] < .5, at, at.mT)
-    return names.gather(1, x.long().gather(1, at.flatten(1)))
+    "Map each grid to a random equivalent grid: other digits, other order of lines, perhaps transposed"
+    ranks = u[:, :9].argsort(1)
+    names = F.pad(ranks - 9, (0, 1)) + 9 # MASK keeps its name
+    rows = _lines(u[:, 9:21])
+    columns = _lines(u[:, 21:33])
+    at = 9*rows[:, :, None] + columns[:, None]
+    transposed = u[:, 33, None, None] < .5
+    at = torch.where(transposed, at, at.mT)
+    moved = x.long().gather(1, at.flatten(1))
+    return names.gather(1, moved)
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #18b0d7f0
 def twin_forward(
-    forward, # like `mask_forward`
+    forward:Callable, # like `mask_forward`
     stream:int=1, # a uniform of every position that `forward` does not use
-): # like `mask_forward`
-    "Hide the cells of a random twin of every grid"
-    return lambda space, x0, alpha_t, u: forward(space, symmetric(x0, u[..., stream]), alpha_t, u)
+)->Callable: # like `mask_forward`
+    "Mask the cells of a random equivalent of every grid"
+    def masked_twin(space, x0, alpha_t, u):
+        twin = symmetric(x0, u[..., stream])
+        return forward(space, twin, alpha_t, u)
+    return masked_twin
