@@ -5,8 +5,8 @@ from dvc.repo import Repo
 from remask.pipeline import stages
 from remask.methods.registry import METHODS, PUBLISHED, Choices, make_method, method_id
 from remask.pipeline.stages import (
-    DURATIONS, SECTIONS, duration_table, select_parameters, declared_parameters, entries, stage_main, log_duration, read_params, run_notebook,
-    run_stage, stage_params)
+    DURATIONS, SECTIONS, declared_parameters, duration_table, entries, find_stage, log_duration, read_params,
+    run_notebook, run_stage, select_parameters, stage_main, stage_params)
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = read_params(ROOT/'params.yaml')
@@ -16,14 +16,14 @@ for name, d in DVC['stages'].items(): # a stage for each entry of a section, wri
     if 'foreach' in d: DVC['stages'][name] = d['do'] | dict(matrix={KEY[d['foreach'][2:-1]]: d['foreach']})
 NOTEBOOK = {s: re.match(r'remask-stage (\w+)', d['cmd']).group(1) for s, d in DVC['stages'].items()}
 STAGES = sorted(set(NOTEBOOK.values()))
-ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser', family='competing',
-            quiz='arithmetic', model='answerer', decoder='ups')
+ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser',
+            family='competing', quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
 UNSAID = {'logit_adjusted', 'rows', 'seed', 'givens', 'heads', *Choices._fields, # where no entry says otherwise
           'stratified', 'precision', 'name', 'stride', 'form', 'enough', 'run_programs'}
 
 
-def stage(name): return ROOT/'nbs'/'experiments'/f'{name}.ipynb'
+def stage(name): return find_stage(name, ROOT/'nbs'/'experiments')
 def choices(row): return {k: v for k, v in row.items() if k not in ('process', 'logit_adjusted', 'steps')}
 
 
@@ -81,10 +81,10 @@ def test_every_parameter_reaches_a_notebook():
     for name, row in PARAMS['processes'].items(): assert set(row) <= known['train'], name
 
 
-def test_no_word_means_two_things():
+def test_no_parameter_name_means_two_things():
     "A data set may overrule the profile and the process, a method the steps; nothing else may meet"
-    run, data, methods, processes = (set(PARAMS['run']), *(set().union(*(set(row) for row in PARAMS[s].values()))
-                                     for s in ('data', 'methods', 'processes')))
+    def words(section): return set().union(*PARAMS[section].values())
+    run, data, methods, processes = set(PARAMS['run']), words('data'), words('methods'), words('processes')
     assert methods & (run | data | processes - {'process'}) == {'steps'} and not run & processes
     few = PARAMS | dict(data=dict(few=dict(batch=32)))
     assert stage_params(few, dict(data='few', process='v1'))['batch'] == 32 != PARAMS['processes']['v1']['batch']
@@ -100,7 +100,7 @@ def test_a_stage_takes_what_it_is_made_for(name):
     for p in d.get('params', []):
         if p.startswith('run.'): assert p.removeprefix('run.') in known or f'${{{p}}}' in d['cmd']
         elif p.startswith('methods.'): assert {'unmask', 'remask', 'form', 'process'} <= known
-    assert f'nbs/experiments/{NOTEBOOK[name]}.ipynb' in d['deps']
+    assert stage(NOTEBOOK[name]).relative_to(ROOT).as_posix() in d['deps']
 
 
 @pytest.mark.parametrize('name', STAGES)
@@ -116,7 +116,7 @@ def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
         assert v is None or type(v) is type(defaults[k]) or {type(v), type(defaults[k])} == {int, float}, k
 
 
-def test_a_persons_own_model_takes_nothing_from_a_profile():
+def test_a_foreign_model_takes_nothing_from_a_profile():
     "A name of `run` would silently prevail over the notebook's own default"
     defaults = declared_parameters(stage('llada'))
     assert not set(defaults) & set(PARAMS['run'])
@@ -133,7 +133,8 @@ def test_an_unknown_parameter_is_fatal(name):
 
 def test_an_unknown_item_is_fatal_and_the_known_ones_are_named():
     for key, section in SECTION.items():
-        with pytest.raises(ValueError, match=f"no {key} 'nonsense' under `{section}`; it knows {next(iter(PARAMS[section]))}"):
+        first = next(iter(PARAMS[section]))
+        with pytest.raises(ValueError, match=f"no {key} 'nonsense' under `{section}`; it knows {first}"):
             stage_params(PARAMS, {key: 'nonsense'})
 
 
@@ -145,10 +146,11 @@ def test_a_missing_section_is_named(tmp_path, lost):
     with pytest.raises(ValueError, match=f'has no section {lost}$'): read_params(tmp_path/'p.yaml')
 
 
-@pytest.mark.parametrize('text,says', [(None, 'run from the root'), ('run: {', 'not valid YAML'), ('', 'no section data, methods')])
-def test_a_missing_or_damaged_file_is_one_sentence(tmp_path, text, says):
+@pytest.mark.parametrize('text,message', [
+    (None, 'run from the root'), ('run: {', 'not valid YAML'), ('', 'no section data, methods')])
+def test_a_missing_or_damaged_file_is_one_sentence(tmp_path, text, message):
     if text is not None: (tmp_path/'p.yaml').write_text(text)
-    with pytest.raises(ValueError, match=says) as e: read_params(tmp_path/'p.yaml')
+    with pytest.raises(ValueError, match=message) as e: read_params(tmp_path/'p.yaml')
     assert '\n' not in str(e.value)
 
 
@@ -157,11 +159,12 @@ def test_a_notebook_has_one_parameters_cell(tmp_path, source):
     cell = nbformat.v4.new_code_cell('n = 1', metadata=dict(tags=['parameters']))
     cells = [cell, nbformat.v4.new_code_cell(source, metadata=dict(tags=['parameters']))] if source else []
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path/'a.ipynb')
-    with pytest.raises(ValueError, match=f'has {len(cells)} cells tagged `parameters`'): declared_parameters(tmp_path/'a.ipynb')
+    with pytest.raises(ValueError, match=f'has {len(cells)} cells tagged `parameters`'):
+        declared_parameters(tmp_path/'a.ipynb')
 
 
 @pytest.mark.parametrize('args', [[], ['sample', 'plans'], ['sample', 'data=plans', 'method']])
-def test_words_that_are_no_parameters_are_refused(args):
+def test_arguments_that_are_no_parameters_are_refused(args):
     with pytest.raises(ValueError, match='STAGE key=value'): run_stage(args)
 
 
@@ -207,7 +210,8 @@ def test_a_notebook_decides_whether_a_name_is_an_entry_of_a_section(project, mon
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), project/'nbs'/'experiments'/f'{name}.ipynb')
     run_stage(['foreign', f'{key}=org/name'])
     assert ran == [('reports/notebooks/foreign.ipynb', {key: 'org/name'})]
-    with pytest.raises(ValueError, match=f"no {key} 'org/name' under `{SECTION[key]}`"): run_stage(['own', f'{key}=org/name'])
+    with pytest.raises(ValueError, match=f"no {key} 'org/name' under `{SECTION[key]}`"):
+        run_stage(['own', f'{key}=org/name'])
     text = yaml.safe_load((project/'params.yaml').read_text()) | {SECTION[key]: dict(a=dict(seen=7))}
     (project/'params.yaml').write_text(yaml.safe_dump(text))
     run_stage(['own', f'{key}=a'])
@@ -216,11 +220,12 @@ def test_a_notebook_decides_whether_a_name_is_an_entry_of_a_section(project, mon
 
 def test_the_stage_of_foreign_models_takes_a_name_on_a_hub():
     given = dict(model='GSAI-ML/LLaDA-8B-Instruct', answer_steps=256)
-    got = select_parameters(stage('llada'), stage_params(PARAMS, given, entries(declared_parameters(stage('llada')))), given)
+    sections = entries(declared_parameters(stage('llada')))
+    got = select_parameters(stage('llada'), stage_params(PARAMS, given, sections), given)
     assert got['model'] == given['model'] and got['answer_steps'] == 256
 
 
-def test_what_a_stage_says_of_itself_is_heard_and_its_other_output_is_not(project, capfd, monkeypatch):
+def test_messages_of_a_stage_reach_the_terminal_and_its_other_output_does_not(project, capfd, monkeypatch):
     path = project/'nbs'/'experiments'/'root.ipynb'
     nb = nbformat.read(path, 4)
     nb.cells.append(nbformat.v4.new_code_cell("print('remask: 12 rows are left out')"))
@@ -244,7 +249,7 @@ def test_a_failure_is_one_sentence_and_leaves_the_notebook_and_the_last_good_one
     assert ['got this far\n', 'n is negative'] == [o.get('text') or o.get('evalue') for o in outputs][-2:]
 
 
-def test_pictures_go_into_the_notebook_whatever_the_shell_draws_on(project, monkeypatch):
+def test_figures_go_into_the_notebook_whatever_backend_the_shell_selects(project, monkeypatch):
     path = project/'nbs'/'experiments'/'root.ipynb'
     nb = nbformat.read(path, 4)
     nb.cells.append(nbformat.v4.new_code_cell('import matplotlib.pyplot as plt\nplt.plot([1, 2]);'))
@@ -255,24 +260,24 @@ def test_pictures_go_into_the_notebook_whatever_the_shell_draws_on(project, monk
     assert 'image/png' in last.data
 
 
-def test_a_kernels_errors_are_heard(project, capfd):
-    "Only what the kernel itself warns of is switched off"
+def test_errors_of_the_kernel_reach_the_terminal(project, capfd):
+    "Only the kernel's own warnings are switched off"
     log = "from ipykernel.kernelapp import IPKernelApp\nlog = IPKernelApp.instance().log\n"
     nb = nbformat.v4.new_notebook(cells=[
         nbformat.v4.new_code_cell('n = 1', metadata=dict(tags=['parameters'])),
-        nbformat.v4.new_code_cell(log + "log.warning('a murmur'); log.error('a cry')")])
+        nbformat.v4.new_code_cell(log + "log.warning('a warning'); log.error('an error')")])
     nbformat.write(nb, project/'loud.ipynb')
     run_notebook(project/'loud.ipynb', project/'out.ipynb', {})
     said = capfd.readouterr().err
-    assert 'a cry' in said and 'a murmur' not in said
+    assert 'an error' in said and 'a warning' not in said
 
 
-# ---- the budget
+# ---- durations
 
 def table(path): return [l.split() for l in duration_table(path).splitlines()]
 
 
-def test_a_stage_that_ends_is_noted_and_one_that_fails_is_not(project):
+def test_a_stage_that_ends_is_logged_and_one_that_fails_is_not(project):
     run_stage(['root', 'data=a', 'n=9'])
     with pytest.raises(RuntimeError): run_stage(['root', 'data=a', 'n=-1'])
     lines = [json.loads(l) for l in (project/DURATIONS).read_text().splitlines()]
@@ -282,14 +287,17 @@ def test_a_stage_that_ends_is_noted_and_one_that_fails_is_not(project):
 
 def test_the_latest_run_of_each_counts_whatever_the_order_of_its_items(tmp_path):
     path = tmp_path/'d.jsonl'
-    for stage, given, s in [('a', dict(x=1, y=2), 600), ('b', {}, 60), ('a', dict(x=1, y=3), 120), ('a', dict(y=2, x=1), 30)]:
-        log_duration(stage, given, s, path)
+    log_duration('a', dict(x=1, y=2), 600, path)
+    log_duration('b', {}, 60, path)
+    log_duration('a', dict(x=1, y=3), 120, path)
+    log_duration('a', dict(y=2, x=1), 30, path)
     assert table(path)[1:] == [['b', '1', '1.0'], ['a', '2', '2.5'], ['all', '3', '3.5']]
 
 
-def test_a_damaged_or_missing_diary_is_said_and_stops_nothing(tmp_path):
+def test_a_damaged_or_missing_log_is_reported_and_stops_nothing(tmp_path):
     path = tmp_path/'d.jsonl'
-    assert duration_table(path) == f'{path}: no stage has been timed yet' == duration_table(tmp_path).replace(str(tmp_path), str(path))
+    assert duration_table(path) == f'{path}: no stage has been timed yet'
+    assert duration_table(tmp_path) == f'{tmp_path}: no stage has been timed yet'
     path.write_bytes(b'\xff\xfe\n[1]\n{"stage": "a"}\n{"stage": "a", "given": {}, "seconds": "soon"}\n')
     assert duration_table(path) == f'{path}: no stage has been timed yet'
     log_duration('a', {}, 90, path)
@@ -301,19 +309,22 @@ def test_a_line_cut_short_costs_the_next_and_no_more(tmp_path):
     path = tmp_path/'d.jsonl'
     log_duration('a', {}, 60, path)
     path.write_bytes(path.read_bytes() + b'{"stage": "b", "giv')
-    log_duration('c', {}, 60, path); log_duration('d', {}, 60, path)
+    log_duration('c', {}, 60, path)
+    log_duration('d', {}, 60, path)
     assert [r[0] for r in table(path)[1:-1]] == ['a', 'd', 'all']
     assert duration_table(path).endswith('damaged lines left out: 1')
 
 
-def test_a_diary_that_cannot_be_written_is_a_warning(tmp_path):
+def test_a_log_that_cannot_be_written_causes_a_warning(tmp_path):
     (tmp_path/'file').write_text('')
-    with pytest.warns(UserWarning, match='how long a took could not be noted'): log_duration('a', {}, 1, tmp_path/'file'/'d.jsonl')
+    with pytest.warns(UserWarning, match='duration of a could not be logged'):
+        log_duration('a', {}, 1, tmp_path/'file'/'d.jsonl')
 
 
 def test_stages_side_by_side_do_not_mix_their_lines(tmp_path):
     path, many = tmp_path/'d.jsonl', 300
-    code = f"from remask.pipeline.stages import note\nfor k in range({many}): note('s', dict(who='WHO'*50, k=k), k, {str(path)!r})"
+    call = f"log_duration('s', dict(who='WHO'*50, k=k), k, {str(path)!r})"
+    code = f"from remask.pipeline.stages import log_duration\nfor k in range({many}): {call}"
     both = [subprocess.Popen([sys.executable, '-c', code.replace('WHO', w)], cwd=ROOT) for w in ('left', 'right')]
     assert [p.wait() for p in both] == [0, 0]
     lines = [json.loads(l) for l in path.read_text().splitlines()]
@@ -321,14 +332,16 @@ def test_stages_side_by_side_do_not_mix_their_lines(tmp_path):
 
 
 def test_the_lanes_of_the_smoke_run_pass_every_stage_once():
-    "What the targets of a lane are made of, down to the data, is all of the pipeline, and lanes share no stage"
+    "The targets of the lanes and their dependencies are the whole pipeline, and lanes share no stage"
     make = (ROOT/'Makefile').read_text()
     lanes = re.search(r'^LANES := (.*)$', make, re.M).group(1).split()
     graph = Repo(ROOT).index.graph                         # from a stage to what it is made of
     made = [s for s in graph if s.cmd]
+
     def of(lane):
         targets = re.search(rf'^LANE_{lane} := (.*)$', make, re.M).group(1).split()
         ends = [s for s in made if s.name.split('@')[0] in targets]
         return {s.name for e in ends for s in nx.descendants(graph, e) | {e} if s.cmd}
+
     passed = [name for lane in lanes for name in of(lane)]
     assert passed and sorted(passed) == sorted(s.name for s in made)
