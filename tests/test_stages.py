@@ -19,8 +19,8 @@ STAGES = sorted(set(NOTEBOOK.values()))
 ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser',
             family='competing', quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
-UNSAID = {'logit_adjusted', 'rows', 'seed', 'givens', 'heads', *Choices._fields, # where no entry says otherwise
-          'stratified', 'precision', 'name', 'stride', 'form', 'enough', 'run_programs'}
+NOT_GIVEN = { # parameters that keep the notebook's default where no entry gives them
+    'logit_adjusted', 'rows', 'seed', 'givens', 'heads', *Choices._fields, 'stratified', 'precision', 'name', 'stride', 'form', 'enough', 'run_programs'}
 
 
 def stage(name): return find_stage(name, ROOT/'nbs'/'experiments')
@@ -55,7 +55,8 @@ def test_every_name_that_is_used_is_known():
     used = {key: set() for key in SECTION}
     for d in DVC['stages'].values():
         for key, names in d.get('matrix', {}).items():
-            if isinstance(names, str) and (m := re.fullmatch(r'\$\{(\w+)\}', names)): names = PARAMS[m.group(1)]
+            reference = re.fullmatch(r'\$\{(\w+)\}', names) if isinstance(names, str) else None
+            if reference: names = PARAMS[reference.group(1)]
             used[key] |= set(names)
     for key, names in used.items():
         assert names and names <= set(PARAMS[SECTION[key]]), (key, names - set(PARAMS[SECTION[key]]))
@@ -87,7 +88,8 @@ def test_no_parameter_name_means_two_things():
     run, data, methods, processes = set(PARAMS['run']), words('data'), words('methods'), words('processes')
     assert methods & (run | data | processes - {'process'}) == {'steps'} and not run & processes
     few = PARAMS | dict(data=dict(few=dict(batch=32)))
-    assert stage_params(few, dict(data='few', process='v1'))['batch'] == 32 != PARAMS['processes']['v1']['batch']
+    assert stage_params(few, dict(data='few', process='v1'))['batch'] == 32
+    assert PARAMS['processes']['v1']['batch'] != 32
 
 
 @pytest.mark.parametrize('name', DVC['stages'])
@@ -110,8 +112,8 @@ def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
     got = select_parameters(stage(name), stage_params(PARAMS, given, entries(defaults)), given)
     from_dvc = {k for d in DVC['stages'].values() if f'remask-stage {name} ' in d['cmd']
                 for k in re.findall(r'(\w+)=', d['cmd'])}
-    by_hand = set(defaults) if name == 'llada' else set()      # a person's own model: named on the command line
-    assert set(defaults) - set(got) <= from_dvc | UNSAID | by_hand
+    by_hand = set(defaults) if name == 'llada' else set()      # a foreign model is named on the command line
+    assert set(defaults) - set(got) <= from_dvc | NOT_GIVEN | by_hand
     for k, v in got.items(): # of the type the notebook was written for
         assert v is None or type(v) is type(defaults[k]) or {type(v), type(defaults[k])} == {int, float}, k
 
@@ -175,7 +177,8 @@ def project(tmp_path, monkeypatch):
     "A project of one stage, `root`, that fails on a negative n"
     code = nbformat.v4.new_code_cell
     nb = nbformat.v4.new_notebook(cells=[
-        code("data = 'a'\nn = 1\nseen = 0", metadata=dict(tags=['parameters'])), code("print('got this far')"),
+        code("data = 'a'\nn = 1\nseen = 0", metadata=dict(tags=['parameters'])),
+        code("print('got this far')"),
         code("if n < 0: raise ValueError('n is negative')"), code("n**.5")])
     (tmp_path/'nbs'/'experiments').mkdir(parents=True)
     nbformat.write(nb, tmp_path/'nbs'/'experiments'/'root.ipynb')
@@ -204,7 +207,8 @@ def test_a_stage_runs_quietly_and_twice_to_the_same_bytes(project, monkeypatch, 
 def test_a_notebook_decides_whether_a_name_is_an_entry_of_a_section(project, monkeypatch, key):
     "Left empty it is a parameter like any other, say a folder, and no part of the executed notebook's name"
     ran = []
-    monkeypatch.setattr(stages, 'run_notebook', lambda notebook, out, params: ran.append((out.as_posix(), params)))
+    def record(notebook, out, params): ran.append((out.as_posix(), params))
+    monkeypatch.setattr(stages, 'run_notebook', record)
     for name, default in dict(foreign='', own='a').items():
         cell = nbformat.v4.new_code_cell(f'{key} = {default!r}\nseen = 0', metadata=dict(tags=['parameters']))
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), project/'nbs'/'experiments'/f'{name}.ipynb')
@@ -243,7 +247,8 @@ def test_a_failure_is_one_sentence_and_leaves_the_notebook_and_the_last_good_one
     monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'data=a', 'n=-1'])
     with pytest.raises(SystemExit) as e: stage_main()
     said = str(e.value)
-    part = pathlib.Path(re.fullmatch(r'root data=a n=-1: ValueError: n is negative \(see (.*)\)', said).group(1))
+    message = re.fullmatch(r'root data=a n=-1: ValueError: n is negative \(see (.*)\)', said)
+    part = pathlib.Path(message.group(1))
     assert out.read_text() == 'from before'
     outputs = [o for c in nbformat.read(part, 4).cells if c.cell_type == 'code' for o in c.outputs]
     assert ['got this far\n', 'n is negative'] == [o.get('text') or o.get('evalue') for o in outputs][-2:]
@@ -281,7 +286,8 @@ def test_a_stage_that_ends_is_logged_and_one_that_fails_is_not(project):
     run_stage(['root', 'data=a', 'n=9'])
     with pytest.raises(RuntimeError): run_stage(['root', 'data=a', 'n=-1'])
     lines = [json.loads(l) for l in (project/DURATIONS).read_text().splitlines()]
-    assert [(l['stage'], l['given']) for l in lines] == [('root', dict(data='a', n=9))] and lines[0]['seconds'] > 0
+    assert [(l['stage'], l['given']) for l in lines] == [('root', dict(data='a', n=9))]
+    assert lines[0]['seconds'] > 0
     assert [r[:2] for r in table(DURATIONS)] == [['stage', 'runs'], ['root', '1'], ['all', '1']]
 
 
@@ -325,7 +331,8 @@ def test_stages_side_by_side_do_not_mix_their_lines(tmp_path):
     path, many = tmp_path/'d.jsonl', 300
     call = f"log_duration('s', dict(who='WHO'*50, k=k), k, {str(path)!r})"
     code = f"from remask.pipeline.stages import log_duration\nfor k in range({many}): {call}"
-    both = [subprocess.Popen([sys.executable, '-c', code.replace('WHO', w)], cwd=ROOT) for w in ('left', 'right')]
+    def start(who): return subprocess.Popen([sys.executable, '-c', code.replace('WHO', who)], cwd=ROOT)
+    both = [start(who) for who in ('left', 'right')]
     assert [p.wait() for p in both] == [0, 0]
     lines = [json.loads(l) for l in path.read_text().splitlines()]
     assert len({json.dumps(l) for l in lines}) == len(lines) == 2*many
