@@ -86,6 +86,7 @@ def all_real(model, n:int=1)->Tensor: # exactly solvable model, rows -> (n,L) bo
     "Mark every position as real: a model has no PAD"
     return torch.ones(n, model.space.L) > 0
 
+# %% ../../nbs/4_methods/06_exactness.ipynb #7ec7e029
 def run_exact(
     model, policy:Policy, ts:Tensor, # exactly solvable model, policy, time grid
     ids:Tensor, # (N,) of the rows to sample; they are sampled on its device

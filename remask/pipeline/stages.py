@@ -88,7 +88,7 @@ def select_parameters(
     collected:dict, # all parameters
     given:dict, # those of the command line
 )->dict: # name -> value
-    "Select the parameters a notebook declares; raise ValueError for an unknown name or a value of another type"
+    "Select the parameters a notebook declares; raise ValueError for an unknown name or a wrong type"
     defaults, out = declared_parameters(notebook), {}
     unknown = ', '.join(sorted(set(given) - set(defaults)))
     known = ', '.join(defaults)
@@ -277,6 +277,7 @@ def revision(
     digest = hashlib.sha256(tokens.read_bytes()).hexdigest()
     return dict(git=git_revision(), data=digest[:12])
 
+# %% ../../nbs/7_pipeline/01_stages.ipynb #303e7c64
 def as_html(
     notebook:str|Path, # path of an executed notebook
 )->Path: # of the page beside it

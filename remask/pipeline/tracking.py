@@ -42,6 +42,7 @@ def _experiment_id(client, name): # of an existing or a new experiment
     if found.lifecycle_stage == 'deleted': client.restore_experiment(found.experiment_id)
     return found.experiment_id
 
+# %% ../../nbs/7_pipeline/02_tracking.ipynb #ff4a4561
 def open_experiment(
     root:str|Path, # folder of mlruns/, which is created if it is missing
     name:str,
@@ -193,7 +194,8 @@ def _section(name):
 def _charts(bars, scatter, parallel, unwanted): # -> cards, sections
     x, y = map(_axis, scatter)
     cards = [_card('SCATTER', 'overview', xaxis=x, yaxis=y)]
-    cards.append(_card('PARALLEL', 'overview', selectedParams=[], selectedMetrics=[*parallel], showAllRuns=True))
+    lines = dict(selectedParams=[], selectedMetrics=[*parallel], showAllRuns=True)
+    cards.append(_card('PARALLEL', 'overview', **lines))
     for key in bars: cards.append(_card('BAR', _family(key), metricKey=key, displayName=key))
     for key in unwanted: cards.append(_card('BAR', _family(key), metricKey=key, deleted=True))
     families = dict.fromkeys(map(_family, bars))
@@ -214,6 +216,7 @@ def _view_state(columns, order_by, cards, sections): # in the order in which the
             'columnWidths': {_NAME: 330}, 'compareRunCharts': cards,
             'compareRunSections': sections, 'isAccordionReordered': True, 'autoRefreshEnabled': False}
 
+# %% ../../nbs/7_pipeline/02_tracking.ipynb #bbd8154b
 def prepare_view(
     exp:Experiment,
     columns:list, # 'params.eta', 'metrics.validity/validity', 'tags.process', ...
