@@ -78,7 +78,7 @@ def remedy(
     return _LOST if lost else _OWN
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #4d93b58a
-def _lost(store='.dvcstore'): # was a file of the store deleted that git knows?
+def _lost(store='.dvcstore'): # True if a file that git tracks was deleted from the store
     command = ['git', 'ls-files', '--deleted', store]
     done = subprocess.run(command, capture_output=True, text=True)
     return bool(done.stdout.strip())
