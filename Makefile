@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/ready
 SMOKE := build/smoke
-BUDGET := $(BIN)/python -c "from remask.pipeline.stages import budget; print(budget())"
+BUDGET := $(BIN)/python -c "from remask.pipeline.stages import duration_table; print(duration_table())"
 # what was chosen under a name of params.yaml, and the same file of each
 CHOSEN = $$($(BIN)/python -c "from remask.pipeline.stages import read_params; print(*read_params()['$(1)'])")
 

@@ -11,8 +11,8 @@ GRAPHS = [Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), Graph((0,)*10, ())]
 
 
 def remask(*args):
-    return subprocess.run([sys.executable, '-c', 'from remask.pipeline.cli import main; main()', *map(str, args)],
-                          capture_output=True, text=True)
+    code = 'from remask.pipeline.cli import main; main()'
+    return subprocess.run([sys.executable, '-c', code, *map(str, args)], capture_output=True, text=True)
 
 
 def test_data_converts_and_counts(tmp_path):

@@ -3,12 +3,11 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest, torch
-from hypothesis import given, settings, strategies as st
 from matplotlib.colors import to_rgb
 from remask.domains import graph_plot
 from remask.core import plot
-from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph
-from remask.domains.graphs import encode_graphs, graph_space, pairs, relate
+from remask.domains.graphs import Graph
+from remask.domains.graphs import encode_graphs, graph_space
 from remask.core.tokens import TokenSpace
 
 SPACE = TokenSpace(2, 3, torch.tensor([[1, 1, 0, 0]]*6).bool())
@@ -103,12 +102,12 @@ PAIR = Graph((0, 1), ())
 
 
 @pytest.mark.parametrize('bad,why', [
-    (lambda: show.show_trajectory(torch.zeros(6, dtype=int), SPACE), r'must be \(S,L\)'),
-    (lambda: show.show_tokens(torch.zeros(2, 6, dtype=int), SPACE, p=torch.zeros(6)), 'one number per token'),
-    (lambda: show.show_curve({}), 'curves is empty'),
-    (lambda: show.show_trajectories({}, SPACE), 'runs is empty'),
-    (lambda: show.show_trajectories(dict(a=torch.zeros(6, dtype=int)), SPACE), r'must be \(S,L\)'),
-    (lambda: show.show_bars(pd.DataFrame(dict(a=[1])), ['b']), "no column 'b': there are a"),
+    (lambda: plot.show_trajectory(torch.zeros(6, dtype=int), SPACE), r'must be \(S,L\)'),
+    (lambda: plot.show_tokens(torch.zeros(2, 6, dtype=int), SPACE, p=torch.zeros(6)), 'one number per token'),
+    (lambda: plot.show_curve({}), 'curves is empty'),
+    (lambda: plot.show_trajectories({}, SPACE), 'runs is empty'),
+    (lambda: plot.show_trajectories(dict(a=torch.zeros(6, dtype=int)), SPACE), r'must be \(S,L\)'),
+    (lambda: plot.show_bars(pd.DataFrame(dict(a=[1])), ['b']), "no column 'b': there are a"),
 ])
 def test_bad_input_is_refused_before_a_figure_is_opened(bad, why):
     with pytest.raises(ValueError, match=why): bad()

@@ -5,8 +5,8 @@ from dvc.repo import Repo
 from remask.pipeline import stages
 from remask.methods.published import PUBLISHED, compared, compared_yaml
 from remask.pipeline.stages import (
-    DURATIONS, SECTIONS, duration_table, select_parameters, declared_parameters, entries, stage_main, log_duration, read_params, run_notebook,
-    find_stage, run_stage, stage_params)
+    DURATIONS, SECTIONS, declared_parameters, duration_table, entries, find_stage, log_duration, read_params,
+    run_notebook, run_stage, select_parameters, stage_main, stage_params)
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = read_params(ROOT/'params.yaml')
@@ -16,11 +16,12 @@ for name, d in DVC['stages'].items(): # a stage for each entry of a section, wri
     if 'foreach' in d: DVC['stages'][name] = d['do'] | dict(matrix={KEY[d['foreach'][2:-1]]: d['foreach']})
 NOTEBOOK = {s: re.match(r'remask-stage (\w+)', d['cmd']).group(1) for s, d in DVC['stages'].items()}
 STAGES = sorted(set(NOTEBOOK.values()))
-ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser', family='competing',
-            quiz='arithmetic', model='answerer', decoder='ups')
+ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser',
+            family='competing', quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
-UNSAID = {'overrides', 'rows', 'seed', 'givens', 'heads', # where no entry says otherwise
-          'stratified', 'precision', 'name', 'stride', 'form', 'enough', 'run_programs'}
+NOT_GIVEN = { # parameters that keep the notebook's default where no entry gives them
+    'overrides', 'rows', 'seed', 'givens', 'heads', 'stratified', 'precision', 'name', 'stride', 'form', 'enough',
+    'run_programs'}
 
 
 def stage(name): return find_stage(name, ROOT/'nbs'/'experiments')
@@ -45,7 +46,8 @@ def test_every_name_that_is_used_is_known():
     used = {key: set() for key in SECTION}
     for d in DVC['stages'].values():
         for key, names in d.get('matrix', {}).items():
-            if isinstance(names, str) and (m := re.fullmatch(r'\$\{(\w+)\}', names)): names = PARAMS[m.group(1)]
+            reference = re.fullmatch(r'\$\{(\w+)\}', names) if isinstance(names, str) else None
+            if reference: names = PARAMS[reference.group(1)]
             used[key] |= set(names)
     for key, names in used.items():
         assert names and names <= set(PARAMS[SECTION[key]]), (key, names - set(PARAMS[SECTION[key]]))
@@ -71,13 +73,14 @@ def test_every_parameter_reaches_a_notebook():
     for name, row in PARAMS['processes'].items(): assert set(row) <= known['train'], name
 
 
-def test_no_word_means_two_things():
+def test_no_parameter_name_means_two_things():
     "A data set may overrule the profile and the process; nothing else may meet"
-    run, data, methods, processes = (set(PARAMS['run']), *(set().union(*(set(row) for row in PARAMS[s].values()))
-                                     for s in ('data', 'methods', 'processes')))
+    def words(section): return set().union(*PARAMS[section].values())
+    run, data, methods, processes = set(PARAMS['run']), words('data'), words('methods'), words('processes')
     assert not methods & (run | data | processes - {'process'}) and not run & processes
     few = PARAMS | dict(data=dict(few=dict(batch=32)))
-    assert stage_params(few, dict(data='few', process='v1'))['batch'] == 32 != PARAMS['processes']['v1']['batch']
+    assert stage_params(few, dict(data='few', process='v1'))['batch'] == 32
+    assert PARAMS['processes']['v1']['batch'] != 32
 
 
 @pytest.mark.parametrize('name', DVC['stages'])
@@ -90,7 +93,7 @@ def test_a_stage_takes_what_it_is_made_for(name):
     for p in d.get('params', []):
         if p.startswith('run.'): assert p.removeprefix('run.') in known or f'${{{p}}}' in d['cmd']
         elif p.startswith('methods.'): assert {'id', 'process', 'overrides'} <= known
-    assert str(stage(NOTEBOOK[name]).relative_to(ROOT)) in d['deps']
+    assert stage(NOTEBOOK[name]).relative_to(ROOT).as_posix() in d['deps']
 
 
 @pytest.mark.parametrize('name', STAGES)
@@ -100,13 +103,13 @@ def test_nothing_is_left_to_a_notebooks_default_but_what_no_section_gives(name):
     got = select_parameters(stage(name), stage_params(PARAMS, given, entries(defaults)), given)
     from_dvc = {k for d in DVC['stages'].values() if f'remask-stage {name} ' in d['cmd']
                 for k in re.findall(r'(\w+)=', d['cmd'])}
-    by_hand = set(defaults) if name == 'llada' else set()      # a person's own model: named on the command line
-    assert set(defaults) - set(got) <= from_dvc | UNSAID | by_hand
+    by_hand = set(defaults) if name == 'llada' else set()      # a foreign model is named on the command line
+    assert set(defaults) - set(got) <= from_dvc | NOT_GIVEN | by_hand
     for k, v in got.items(): # of the type the notebook was written for
         assert v is None or type(v) is type(defaults[k]) or {type(v), type(defaults[k])} == {int, float}, k
 
 
-def test_a_persons_own_model_takes_nothing_from_a_profile():
+def test_a_foreign_model_takes_nothing_from_a_profile():
     "A name of `run` would silently prevail over the notebook's own default"
     defaults = declared_parameters(stage('llada'))
     assert not set(defaults) & set(PARAMS['run'])
@@ -123,7 +126,8 @@ def test_an_unknown_parameter_is_fatal(name):
 
 def test_an_unknown_item_is_fatal_and_the_known_ones_are_named():
     for key, section in SECTION.items():
-        with pytest.raises(ValueError, match=f"no {key} 'nonsense' under `{section}`; it knows {next(iter(PARAMS[section]))}"):
+        first = next(iter(PARAMS[section]))
+        with pytest.raises(ValueError, match=f"no {key} 'nonsense' under `{section}`; it knows {first}"):
             stage_params(PARAMS, {key: 'nonsense'})
 
 
@@ -135,10 +139,11 @@ def test_a_missing_section_is_named(tmp_path, lost):
     with pytest.raises(ValueError, match=f'has no section {lost}$'): read_params(tmp_path/'p.yaml')
 
 
-@pytest.mark.parametrize('text,says', [(None, 'run from the root'), ('run: {', 'not valid YAML'), ('', 'no section data, methods')])
-def test_a_missing_or_damaged_file_is_one_sentence(tmp_path, text, says):
+@pytest.mark.parametrize('text,message', [
+    (None, 'run from the root'), ('run: {', 'not valid YAML'), ('', 'no section data, methods')])
+def test_a_missing_or_damaged_file_is_one_sentence(tmp_path, text, message):
     if text is not None: (tmp_path/'p.yaml').write_text(text)
-    with pytest.raises(ValueError, match=says) as e: read_params(tmp_path/'p.yaml')
+    with pytest.raises(ValueError, match=message) as e: read_params(tmp_path/'p.yaml')
     assert '\n' not in str(e.value)
 
 
@@ -147,11 +152,12 @@ def test_a_notebook_has_one_parameters_cell(tmp_path, source):
     cell = nbformat.v4.new_code_cell('n = 1', metadata=dict(tags=['parameters']))
     cells = [cell, nbformat.v4.new_code_cell(source, metadata=dict(tags=['parameters']))] if source else []
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path/'a.ipynb')
-    with pytest.raises(ValueError, match=f'has {len(cells)} cells tagged `parameters`'): declared_parameters(tmp_path/'a.ipynb')
+    with pytest.raises(ValueError, match=f'has {len(cells)} cells tagged `parameters`'):
+        declared_parameters(tmp_path/'a.ipynb')
 
 
 @pytest.mark.parametrize('args', [[], ['sample', 'plans'], ['sample', 'data=plans', 'method']])
-def test_words_that_are_no_parameters_are_refused(args):
+def test_arguments_that_are_no_parameters_are_refused(args):
     with pytest.raises(ValueError, match='STAGE key=value'): run_stage(args)
 
 
@@ -162,7 +168,8 @@ def project(tmp_path, monkeypatch):
     "A project of one stage, `root`, that fails on a negative n"
     code = nbformat.v4.new_code_cell
     nb = nbformat.v4.new_notebook(cells=[
-        code("data = 'a'\nn = 1\nseen = 0", metadata=dict(tags=['parameters'])), code("print('got this far')"),
+        code("data = 'a'\nn = 1\nseen = 0", metadata=dict(tags=['parameters'])),
+        code("print('got this far')"),
         code("if n < 0: raise ValueError('n is negative')"), code("n**.5")])
     (tmp_path/'nbs'/'experiments').mkdir(parents=True)
     nbformat.write(nb, tmp_path/'nbs'/'experiments'/'root.ipynb')
@@ -191,13 +198,15 @@ def test_a_stage_runs_quietly_and_twice_to_the_same_bytes(project, monkeypatch, 
 def test_a_notebook_decides_whether_a_name_is_an_entry_of_a_section(project, monkeypatch, key):
     "Left empty it is a parameter like any other, say a folder, and no part of the executed notebook's name"
     ran = []
-    monkeypatch.setattr(stages, 'run_notebook', lambda notebook, out, params: ran.append((out.as_posix(), params)))
+    def record(notebook, out, params): ran.append((out.as_posix(), params))
+    monkeypatch.setattr(stages, 'run_notebook', record)
     for name, default in dict(foreign='', own='a').items():
         cell = nbformat.v4.new_code_cell(f'{key} = {default!r}\nseen = 0', metadata=dict(tags=['parameters']))
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), project/'nbs'/'experiments'/f'{name}.ipynb')
     run_stage(['foreign', f'{key}=org/name'])
     assert ran == [('reports/notebooks/foreign.ipynb', {key: 'org/name'})]
-    with pytest.raises(ValueError, match=f"no {key} 'org/name' under `{SECTION[key]}`"): run_stage(['own', f'{key}=org/name'])
+    with pytest.raises(ValueError, match=f"no {key} 'org/name' under `{SECTION[key]}`"):
+        run_stage(['own', f'{key}=org/name'])
     text = yaml.safe_load((project/'params.yaml').read_text()) | {SECTION[key]: dict(a=dict(seen=7))}
     (project/'params.yaml').write_text(yaml.safe_dump(text))
     run_stage(['own', f'{key}=a'])
@@ -206,11 +215,12 @@ def test_a_notebook_decides_whether_a_name_is_an_entry_of_a_section(project, mon
 
 def test_the_stage_of_foreign_models_takes_a_name_on_a_hub():
     given = dict(model='GSAI-ML/LLaDA-8B-Instruct', answer_steps=256)
-    got = select_parameters(stage('llada'), stage_params(PARAMS, given, entries(declared_parameters(stage('llada')))), given)
+    sections = entries(declared_parameters(stage('llada')))
+    got = select_parameters(stage('llada'), stage_params(PARAMS, given, sections), given)
     assert got['model'] == given['model'] and got['answer_steps'] == 256
 
 
-def test_what_a_stage_says_of_itself_is_heard_and_its_other_output_is_not(project, capfd, monkeypatch):
+def test_messages_of_a_stage_reach_the_terminal_and_its_other_output_does_not(project, capfd, monkeypatch):
     path = project/'nbs'/'experiments'/'root.ipynb'
     nb = nbformat.read(path, 4)
     nb.cells.append(nbformat.v4.new_code_cell("print('remask: 12 rows are left out')"))
@@ -228,13 +238,14 @@ def test_a_failure_is_one_sentence_and_leaves_the_notebook_and_the_last_good_one
     monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'data=a', 'n=-1'])
     with pytest.raises(SystemExit) as e: stage_main()
     said = str(e.value)
-    part = pathlib.Path(re.fullmatch(r'root data=a n=-1: ValueError: n is negative \(see (.*)\)', said).group(1))
+    message = re.fullmatch(r'root data=a n=-1: ValueError: n is negative \(see (.*)\)', said)
+    part = pathlib.Path(message.group(1))
     assert out.read_text() == 'from before'
     outputs = [o for c in nbformat.read(part, 4).cells if c.cell_type == 'code' for o in c.outputs]
     assert ['got this far\n', 'n is negative'] == [o.get('text') or o.get('evalue') for o in outputs][-2:]
 
 
-def test_pictures_go_into_the_notebook_whatever_the_shell_draws_on(project, monkeypatch):
+def test_figures_go_into_the_notebook_whatever_backend_the_shell_selects(project, monkeypatch):
     path = project/'nbs'/'experiments'/'root.ipynb'
     nb = nbformat.read(path, 4)
     nb.cells.append(nbformat.v4.new_code_cell('import matplotlib.pyplot as plt\nplt.plot([1, 2]);'))
@@ -245,41 +256,45 @@ def test_pictures_go_into_the_notebook_whatever_the_shell_draws_on(project, monk
     assert 'image/png' in last.data
 
 
-def test_a_kernels_errors_are_heard(project, capfd):
-    "Only what the kernel itself warns of is switched off"
+def test_errors_of_the_kernel_reach_the_terminal(project, capfd):
+    "Only the kernel's own warnings are switched off"
     log = "from ipykernel.kernelapp import IPKernelApp\nlog = IPKernelApp.instance().log\n"
     nb = nbformat.v4.new_notebook(cells=[
         nbformat.v4.new_code_cell('n = 1', metadata=dict(tags=['parameters'])),
-        nbformat.v4.new_code_cell(log + "log.warning('a murmur'); log.error('a cry')")])
+        nbformat.v4.new_code_cell(log + "log.warning('a warning'); log.error('an error')")])
     nbformat.write(nb, project/'loud.ipynb')
     run_notebook(project/'loud.ipynb', project/'out.ipynb', {})
     said = capfd.readouterr().err
-    assert 'a cry' in said and 'a murmur' not in said
+    assert 'an error' in said and 'a warning' not in said
 
 
-# ---- the budget
+# ---- durations
 
 def table(path): return [l.split() for l in duration_table(path).splitlines()]
 
 
-def test_a_stage_that_ends_is_noted_and_one_that_fails_is_not(project):
+def test_a_stage_that_ends_is_logged_and_one_that_fails_is_not(project):
     run_stage(['root', 'data=a', 'n=9'])
     with pytest.raises(RuntimeError): run_stage(['root', 'data=a', 'n=-1'])
     lines = [json.loads(l) for l in (project/DURATIONS).read_text().splitlines()]
-    assert [(l['stage'], l['given']) for l in lines] == [('root', dict(data='a', n=9))] and lines[0]['seconds'] > 0
+    assert [(l['stage'], l['given']) for l in lines] == [('root', dict(data='a', n=9))]
+    assert lines[0]['seconds'] > 0
     assert [r[:2] for r in table(DURATIONS)] == [['stage', 'runs'], ['root', '1'], ['all', '1']]
 
 
 def test_the_latest_run_of_each_counts_whatever_the_order_of_its_items(tmp_path):
     path = tmp_path/'d.jsonl'
-    for stage, given, s in [('a', dict(x=1, y=2), 600), ('b', {}, 60), ('a', dict(x=1, y=3), 120), ('a', dict(y=2, x=1), 30)]:
-        log_duration(stage, given, s, path)
+    log_duration('a', dict(x=1, y=2), 600, path)
+    log_duration('b', {}, 60, path)
+    log_duration('a', dict(x=1, y=3), 120, path)
+    log_duration('a', dict(y=2, x=1), 30, path)
     assert table(path)[1:] == [['b', '1', '1.0'], ['a', '2', '2.5'], ['all', '3', '3.5']]
 
 
-def test_a_damaged_or_missing_diary_is_said_and_stops_nothing(tmp_path):
+def test_a_damaged_or_missing_log_is_reported_and_stops_nothing(tmp_path):
     path = tmp_path/'d.jsonl'
-    assert duration_table(path) == f'{path}: no stage has been timed yet' == duration_table(tmp_path).replace(str(tmp_path), str(path))
+    assert duration_table(path) == f'{path}: no stage has been timed yet'
+    assert duration_table(tmp_path) == f'{tmp_path}: no stage has been timed yet'
     path.write_bytes(b'\xff\xfe\n[1]\n{"stage": "a"}\n{"stage": "a", "given": {}, "seconds": "soon"}\n')
     assert duration_table(path) == f'{path}: no stage has been timed yet'
     log_duration('a', {}, 90, path)
@@ -291,34 +306,40 @@ def test_a_line_cut_short_costs_the_next_and_no_more(tmp_path):
     path = tmp_path/'d.jsonl'
     log_duration('a', {}, 60, path)
     path.write_bytes(path.read_bytes() + b'{"stage": "b", "giv')
-    log_duration('c', {}, 60, path); log_duration('d', {}, 60, path)
+    log_duration('c', {}, 60, path)
+    log_duration('d', {}, 60, path)
     assert [r[0] for r in table(path)[1:-1]] == ['a', 'd', 'all']
     assert duration_table(path).endswith('damaged lines left out: 1')
 
 
-def test_a_diary_that_cannot_be_written_is_a_warning(tmp_path):
+def test_a_log_that_cannot_be_written_causes_a_warning(tmp_path):
     (tmp_path/'file').write_text('')
-    with pytest.warns(UserWarning, match='how long a took could not be noted'): log_duration('a', {}, 1, tmp_path/'file'/'d.jsonl')
+    with pytest.warns(UserWarning, match='duration of a could not be logged'):
+        log_duration('a', {}, 1, tmp_path/'file'/'d.jsonl')
 
 
 def test_stages_side_by_side_do_not_mix_their_lines(tmp_path):
     path, many = tmp_path/'d.jsonl', 300
-    code = f"from remask.pipeline.stages import note\nfor k in range({many}): note('s', dict(who='WHO'*50, k=k), k, {str(path)!r})"
-    both = [subprocess.Popen([sys.executable, '-c', code.replace('WHO', w)], cwd=ROOT) for w in ('left', 'right')]
+    call = f"log_duration('s', dict(who='WHO'*50, k=k), k, {str(path)!r})"
+    code = f"from remask.pipeline.stages import log_duration\nfor k in range({many}): {call}"
+    def start(who): return subprocess.Popen([sys.executable, '-c', code.replace('WHO', who)], cwd=ROOT)
+    both = [start(who) for who in ('left', 'right')]
     assert [p.wait() for p in both] == [0, 0]
     lines = [json.loads(l) for l in path.read_text().splitlines()]
     assert len({json.dumps(l) for l in lines}) == len(lines) == 2*many
 
 
 def test_the_lanes_of_the_smoke_run_pass_every_stage_once():
-    "What the targets of a lane are made of, down to the data, is all of the pipeline, and lanes share no stage"
+    "The targets of the lanes and their dependencies are the whole pipeline, and lanes share no stage"
     make = (ROOT/'Makefile').read_text()
     lanes = re.search(r'^LANES := (.*)$', make, re.M).group(1).split()
     graph = Repo(ROOT).index.graph                         # from a stage to what it is made of
     made = [s for s in graph if s.cmd]
+
     def of(lane):
         targets = re.search(rf'^LANE_{lane} := (.*)$', make, re.M).group(1).split()
         ends = [s for s in made if s.name.split('@')[0] in targets]
         return {s.name for e in ends for s in nx.descendants(graph, e) | {e} if s.cmd}
+
     passed = [name for lane in lanes for name in of(lane)]
     assert passed and sorted(passed) == sorted(s.name for s in made)
