@@ -1,7 +1,7 @@
 """What every method guarantees, on graphs, text and Sudoku, with one alpha per row and one per position.
 
 1. PAD and prompt stay, no position is masked at the end, and every id is legal at its position.
-2. Every step preserves what the method states: the marginals, the count or the mean count of unmasked positions.
+2. Every step preserves what the method states: marginals, count or mean count of unmasked positions.
 3. Decoded tokens stay until they are remasked, and nothing is remasked in the last step.
 4. A sample does not depend on its batch.
 """
@@ -17,7 +17,7 @@ from remask.core.sampler import Noise, Process, StepState, ancestral, as_is, sam
 from remask.methods.registry import METHODS, METHOD_INFO
 from remask.core.exact import sudoku
 
-# Methods that preserve nothing, because they follow what was published or run ahead of the schedule by design.
+# Methods that preserve nothing: they follow what was published, or run ahead of the schedule by design.
 CONFIDENCE = 'llada_topp09_remdm_confidence_tsw10'
 ORDERS, ETAS, SWITCHES = ('llada', 'random'), ('02', '04', '06', '08', '10'), ('03', '05', '07', '10')
 REMEDIES = 'grid_unmasked', 'sigma_linear', 'psi', 'decay20', 'protect'
@@ -77,7 +77,8 @@ def solver(grids):
 
 GRIDS = sudoku()
 GRAPHS, TEXT = graph_space(8), text_space()
-DOMAINS = dict(graph=(GRAPHS, denoiser(GRAPHS)), text=(TEXT, denoiser(TEXT)), sudoku=(GRIDS.space, solver(GRIDS)))
+SOLVER = GRIDS.space, solver(GRIDS)
+DOMAINS = dict(graph=(GRAPHS, denoiser(GRAPHS)), text=(TEXT, denoiser(TEXT)), sudoku=SOLVER)
 CASES = {f'{d}-{v}': (*DOMAINS[d], a) for d in DOMAINS for v, a in dict(v1=linear, v2=per_position).items()}
 
 
@@ -132,7 +133,7 @@ def count_error(step):
 
 
 def mean_count_error(step):
-    "Of any row: the expected number of unmasked positions, against the schedule (unless more are kept already)"
+    "Of any row: the expected number of unmasked positions, against the schedule (or what is kept)"
     st = step.st
     kept = ((1 - st.sigma)*st.decoded).sum(1, keepdim=True)
     added = (step.unmask*st.masked).sum(1, keepdim=True)
@@ -157,10 +158,12 @@ def check_guarantees(m, proc, x, real, ts):
     for step in steps:
         st, _, new, unmasked = step
         one_alpha = st.alpha_t.shape[1] == 1
-        assert one_alpha or (st.sigma_max.expand_as(st.p)[~real] == 0).all()                # PAD is never masked
+        # PAD is never masked
+        assert one_alpha or (st.sigma_max.expand_as(st.p)[~real] == 0).all()
         if st.s == 0: assert unmasked[st.decoded].all()                                     # 3
         if m.preserves != 'nothing': assert ERRORS[m.preserves](step) < 1e-12               # 2
-        if m.preserves == 'marginals' and one_alpha:                                        # one sigma for the whole row
+        # one sigma for the whole row
+        if m.preserves == 'marginals' and one_alpha:
             low, high = st.sigma.masked_fill(~st.ours, 1).amin(1), st.sigma.masked_fill(~st.ours, 0).amax(1)
             assert ((high - low) < 1e-12)[st.ours.any(1)].all()
         in_place = m.preserves != 'nothing' or m.choices.protect
@@ -178,15 +181,19 @@ def test_an_exempt_method_preserves_nothing(name):
     assert min(worst.values()) > .01, worst
 
 
+def exactly(n, of): return hs.lists(of, min_size=n, max_size=n)
+
+
 @hs.composite
 def trials(draw):
     "A small process of any shape, rows that are in part given and padded, and times as they come"
     L, V, B = draw(hs.integers(1, 7)), draw(hs.integers(1, 5)), draw(hs.integers(1, 3))
-    legal = torch.tensor(draw(hs.lists(hs.lists(hs.booleans(), min_size=V, max_size=V), min_size=L, max_size=L)))
+    def flags(n, m): return torch.tensor(draw(exactly(n, exactly(m, hs.booleans()))))
+    legal = flags(L, V)
     legal[legal.sum(1) == 0, 0] = True
     space = TokenSpace(V, V + 1, torch.cat([legal, torch.zeros(L, 2, dtype=torch.bool)], 1))
     real = torch.arange(L) < torch.tensor(draw(hs.lists(hs.integers(1, L), min_size=B, max_size=B)))[:, None]
-    prompt = torch.tensor(draw(hs.lists(hs.lists(hs.booleans(), min_size=L, max_size=L), min_size=B, max_size=B)))
+    prompt = flags(B, L)
     x = torch.where(prompt & real, legal.int().argmax(1), hide(space, real))
     inner = draw(hs.lists(hs.floats(1e-3, 1 - 1e-3), max_size=5, unique=True))
     ts = torch.tensor([1., *sorted(inner, reverse=True), 0.], dtype=torch.float64)

@@ -121,7 +121,8 @@ def test_a_training_asked_for_again(tmp_path, case):
     state = tmp_path/'state.safetensors'
     was = state.read_bytes() if made else b''
     assert says in resume(tmp_path, asked)
-    assert state.exists() == (first > 0) and (first == 0 or state.read_bytes() == was)   # nothing made is lost:
+    # nothing made is lost:
+    assert state.exists() == (first > 0) and (first == 0 or state.read_bytes() == was)
     assert first or not made or (tmp_path/'before.safetensors').read_bytes() == was       # it is put aside
     seen, curve = [], Curve(tmp_path)
     assert curve.start == first
@@ -134,7 +135,8 @@ def test_a_training_asked_for_again(tmp_path, case):
 
 def test_fewer_steps_than_were_made_are_no_silent_longer_training(tmp_path):
     train(tmp_path, 8)
-    with pytest.raises(ValueError, match='has made 8 steps, and 5 are asked for: call `resume` first'): train(tmp_path, 5)
+    with pytest.raises(ValueError, match='has made 8 steps, and 5 are asked for: call `resume` first'):
+        train(tmp_path, 5)
 
 
 @pytest.mark.parametrize('recipe', RECIPES)
@@ -187,7 +189,7 @@ def test_two_processes_train_as_one(tmp_path):
 # ---- the published loss, written again in plain Python over single tokens ----
 
 def published_t(u, eps=1e-3):
-    "Importance-sampled time of the reference system's log-linear schedule, through total noise"
+    "Importance-sampled time of Davis's log-linear schedule, through total noise"
     clean, noise = -math.log(1 - eps), -math.log(eps)
     f0, f1 = math.log(1 - math.exp(-clean)), math.log(1 - math.exp(-noise))
     sigma = -math.log(1 - math.exp(u*f1 + (1-u)*f0))
@@ -231,7 +233,7 @@ def test_the_published_loss(net):
     w = class_weights(ROWS.tolist())
     want = [published_row(net, x, published_t(a), b, w) for x, a, b in zip(ROWS.tolist(), u_t.tolist(), u.tolist())]
     torch.testing.assert_close(got, torch.tensor(want), rtol=2e-4, atol=1e-5)
-    assert (got > 0).sum() >= 16 and (got == 0).any()   # rows with nothing hidden cost nothing
+    assert (got > 0).sum() >= 16 and (got == 0).any()   # rows with nothing masked cost nothing
     torch.testing.assert_close(got, row_losses(trimmed(net), SPACE, ROWS, RECIPE, u_t, u), rtol=2e-4, atol=1e-5)
 
 
@@ -259,15 +261,15 @@ BOUND_ROWS = encode_graphs([Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), Graph((0, 
 
 
 def guess(x, t, real):
-    "A fixed denoiser whose answer hangs on every visible token, in no simple way, and not on t"
+    "A fixed denoiser whose answer depends on every unmasked token, and not on t"
     draw = lambda *shape, seed: torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
     L = x.shape[1]
     h = draw(L, V, 16, seed=1)[torch.arange(L), x].sum(1).tanh()
     return Denoised((h @ draw(16, L*V, seed=2)).view(len(x), L, V).masked_fill(~BOUND_SPACE.legal, -torch.inf))
 
 
-def hidings(x):
-    "Every way to hide some real positions of a row, as uniforms of 0 (visible) and 1 (hidden)"
+def maskings(x):
+    "Every way to mask some real positions of a row, as uniforms of 0 (unmasked) and 1 (masked)"
     at = (x != PAD).nonzero()[:, 0]
     u = torch.zeros(2**len(at), len(x))
     u[:, at] = torch.tensor(list(product([0., 1.], repeat=len(at))))
@@ -275,9 +277,9 @@ def hidings(x):
 
 
 def order_agnostic(x):
-    "Mean over all orders of -log p of the row, token by token: sum over hidden sets S of CE(S)/(|S| C(L,|S|))"
+    "Mean over all orders of -log p of the row, token by token: sum over masked sets S of CE(S)/(|S| C(L,|S|))"
     n, total = int((x != PAD).sum()), 0.
-    for u in hidings(x).bool()[1:]:
+    for u in maskings(x).bool()[1:]:
         logp = guess(torch.where(u, MASK, x)[None], None, None).logits[0].double().log_softmax(-1)
         total -= logp[u, x[u]].sum().item()/(int(u.sum())*math.comb(n, int(u.sum())))
     return total
@@ -286,7 +288,7 @@ def order_agnostic(x):
 def expected(x, recipe):
     "Exact mean of the loss of a row over t and all masks: Gauss' rule is exact for polynomials in t"
     nodes, mass = np.polynomial.legendre.leggauss(8)
-    u, n, total = hidings(x), int((x != PAD).sum()), 0.
+    u, n, total = maskings(x), int((x != PAD).sum()), 0.
     for t, w in zip((nodes + 1)/2, mass/2):
         loss = row_losses(guess, BOUND_SPACE, x.expand(len(u), -1), recipe, torch.full((len(u),), t), u).double()
         hide, k = 1 - float(recipe.alpha(t, x[None] != PAD).mean()), u.sum(1)
@@ -342,14 +344,16 @@ def test_an_epoch_visits_each_row_once(n, size):
 
 
 def test_the_noise_of_every_step_is_new_and_its_times_are_spread(tmp_path):
-    net, times, hidden, same_row = fresh(), [], [], ROWS[1:2].expand(64, -1)
+    net, times, shares, same_row = fresh(), [], [], ROWS[1:2].expand(64, -1)
     keep = lambda u, alpha, real: times.append(u) or uniform_times(u, alpha, real)
-    net.register_forward_pre_hook(lambda net, args: hidden.append((args[1], (args[0] == MASK).double().mean(1))))
+    net.register_forward_pre_hook(lambda net, args: shares.append((args[1], (args[0] == MASK).double().mean(1))))
     fit(net, SPACE, same_row, Recipe(times=keep, batch=16), 30, tmp_path)
-    assert len({tuple(u.tolist()) for u in times}) == len({h.numpy().tobytes() for _, h in hidden}) == 30
+    assert len({tuple(u.tolist()) for u in times}) == len({h.numpy().tobytes() for _, h in shares}) == 30
     for u in times: assert (u*16).long().tolist() == list(range(16))   # one time in each sixteenth
-    t, h = map(torch.cat, zip(*hidden))                                # rows with nothing hidden are not asked about
-    share = torch.zeros(16).double().index_add(0, (t*16).long(), h)/30 # of the row with a time in each sixteenth
+    # rows with nothing masked are not evaluated
+    t, h = map(torch.cat, zip(*shares))
+    # of the row with a time in each sixteenth
+    share = torch.zeros(16).double().index_add(0, (t*16).long(), h)/30
     assert (share - (torch.arange(16) + .5)/16).abs().max() < 5*(.25/300)**.5
 
 
