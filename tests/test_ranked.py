@@ -4,7 +4,7 @@ from dataclasses import replace
 from remask.core.tokens import TokenSpace, hide, real
 from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised
-from remask.core.fast import NFECounter, only_where, count_nfe, unfinished
+from remask.core.fast import NFECounter, only_where, count_nfe
 from remask.policies.ranked import (
     falling_threshold, adaptive, blended, by_group, compete, consensus, partly_random, ratio_grid, extra_pass,
     shielded)
@@ -101,7 +101,7 @@ def test_the_share_at_random_is_exact():
 
 def test_threshold_rows_stop_by_themselves():
     counter, asked, sure = NFECounter(), [], PROC._replace(denoise=lambda x, t, ok: Denoised(6*look(x).logits))
-    proc = sure._replace(denoise=only_where(sure.denoise, unfinished(SPACE), counter))
+    proc = sure._replace(denoise=only_where(sure.denoise, lambda x, t: (x == SPACE.mask).any(1), counter))
     x = start()
     out = sample(proc, x, uniform_grid(N), falling_threshold(), categorical(1.), callback=lambda st, new, keep: asked.append(new))
     plain = sample(sure, x, uniform_grid(N), falling_threshold(), categorical(1.))
