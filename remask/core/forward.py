@@ -58,7 +58,7 @@ def straight_through(
     u:Tensor,       # (B,L) the uniforms that made it
     tau:float,      # temperature of the soft choice
 )->Tensor: # (B,L,V) weights over ids: hard in value, soft in gradient
-    "Write a masked batch as weights with a gradient with respect to alpha (straight-through, arXiv 1611.00712)"
+    "Write a masked batch as weights with a gradient with respect to alpha (straight-through)"
     soft = torch.sigmoid((_logit(u) - _logit(alpha_t))/tau)
     hard = noisy.asked + soft - soft.detach()
     masked = torch.where(x0 != space.pad, hard, 0.).float()[..., None]
@@ -73,6 +73,7 @@ def _grown(masked, ok, u, p1, p2):
     new = u < torch.where(beside, p2, p1)
     return masked | (ok & new)
 
+# %% ../../nbs/1_core/07_forward.ipynb #d5a7c0e4
 def sticky(
     p1:float=.1, p2:float=.5, # per round, of a position by itself and beside a masked one
     rounds:int=24, # needs `rounds + 1` streams
