@@ -111,7 +111,8 @@ def steps_of(m, proc, x, ts):
     out = sample(proc, x, ts, m.policy, m.draw, callback=lambda st, new, keep: log.append((st, new)))
     steps = []
     for st, new in log:
-        sigma = m.policy.remask(replace(st, score=m.policy.score(st)))
+        st = replace(st, score=m.policy.score(st))
+        sigma = m.policy.remask(st)
         st = replace(st, sigma=torch.as_tensor(sigma)*(st.s > 0))
         steps.append(Step(st, m.policy.unmask(st), new, new != proc.space.mask))
     return out, steps
