@@ -1,4 +1,4 @@
-"""The shortcuts change no answer, alone or stacked, and count what was really asked."""
+"""The shortcuts change no answer, alone or combined, and count the evaluations that were made."""
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 from remask.core.tokens import hide, masked
@@ -6,7 +6,7 @@ from remask.domains.graphs import graph_space, slots
 from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised, trimmed
 from remask.core.sampler import Noise, Process, as_is, sample
-from remask.core.fast import NFECounter, only_where, count_nfe, deduplicated, cached_rows, tabulated, unfinished
+from remask.core.fast import NFECounter, only_where, count_nfe, deduplicated, cached_rows, tabulated
 from remask.methods.registry import METHODS, METHOD_INFO
 from remask.methods.step_statistics import StepStatistics
 from remask.methods.generation import generate_rows
@@ -15,8 +15,11 @@ SPACE = graph_space(3)
 few = settings(max_examples=40, deadline=None)
 
 
+def any_masked(x, t): return masked(SPACE, x).any(1)
+
+
 class Exact:
-    "A 'network' of whole numbers: float64 answers that no order of summation can change; looks at t only if timed"
+    "A 'network' of whole numbers: float64 answers that no order of summation can change; reads t if timed"
     def __init__(self, space, timed):
         g = torch.Generator().manual_seed(space.L)
         self.emb, self.out = (torch.randint(997, (space.L, space.V), generator=g) for _ in range(2))
@@ -41,7 +44,7 @@ def same(a, b, rows=slice(None)):
 
 @st.composite
 def batches(draw, calls=1):
-    "A batch of rows, some alike, some finished, some hidden, and what became of it from call to call"
+    "A batch of rows, some equal, some complete, some fully masked, as it changes from call to call"
     B, seed = draw(st.integers(1, 6)), draw(st.integers(0, 10**6))
     g = torch.Generator().manual_seed(seed)
     real = slots(torch.randint(1, 4, (B,), generator=g), 3)
@@ -57,7 +60,7 @@ def batches(draw, calls=1):
 
 @few
 @given(batches(), st.floats(0, 1))
-def test_equal_rows_are_asked_once(batch, t):
+def test_equal_rows_are_evaluated_once(batch, t):
     (x,), real = batch
     net = Exact(SPACE, True)
     got = deduplicated(net.whole)(x, t, real)
@@ -67,7 +70,7 @@ def test_equal_rows_are_asked_once(batch, t):
 
 @few
 @given(batches(), st.floats(0, 1))
-def test_a_trimmed_network_says_the_same_where_it_matters(batch, t):
+def test_a_trimmed_network_gives_the_same_answer_at_real_positions(batch, t):
     (x,), real = batch
     net = Exact(SPACE, True)
     assert same(trimmed(net)(x, t, real), net.whole(x, t, real))
@@ -75,7 +78,7 @@ def test_a_trimmed_network_says_the_same_where_it_matters(batch, t):
 
 @few
 @given(batches(), st.lists(st.booleans(), min_size=6, max_size=6))
-def test_rows_that_need_no_answer_get_an_empty_one(batch, wanted):
+def test_rows_that_need_no_answer_get_zeros(batch, wanted):
     (x,), real = batch
     net, counter, want = Exact(SPACE, True), NFECounter(), torch.tensor(wanted)[:len(x)]
     got = only_where(net.whole, lambda x, t: want, counter)(x, .5, real)
@@ -85,24 +88,24 @@ def test_rows_that_need_no_answer_get_an_empty_one(batch, wanted):
     assert (got.logits[~want] == 0).all() and got.logits.shape == (len(x), SPACE.L, SPACE.V)
 
 
-def test_no_row_is_asked_about_only_to_learn_the_shapes_once():
+def test_without_rows_the_denoiser_runs_once_for_the_shapes():
     x, net, counter = hide(SPACE, slots(torch.tensor([1, 2, 3]), 3)), Exact(SPACE, True), NFECounter()
     wanted = [[0, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]]
     f = only_where(net.whole, lambda x, t: torch.tensor(wanted[t]).bool(), counter)
     for t, want in enumerate(wanted):
         got, want = f(x, t, x != SPACE.pad), torch.tensor(want).bool()
         assert same(got, net.whole(x, t, x != SPACE.pad), want) and (got.logits[~want] == 0).all()
-        net.asked.pop()                                      # the comparison's own
+        net.asked.pop()                                      # made by the comparison
     assert net.asked == [1, 2, 3] and counter.rows.tolist() == [2, 1, 2]
 
 
 @few
 @given(batches(calls=6), st.lists(st.sampled_from([.1, .5, .9]), min_size=6, max_size=6))
-def test_a_tabled_schedule_says_the_same_and_is_asked_once(batch, times):
+def test_a_tabulated_schedule_gives_the_same_values_and_is_evaluated_once(batch, times):
     calls, real = batch
     asked = []
     table = tabulated(lambda t, real: (asked.append((t, len(real))), speeds(t, real))[1])
-    parts = [real, real[:2], real[-1:], real.flip(0), real, real[:1]]   # the first has seen them all
+    parts = [real, real[:2], real[-1:], real.flip(0), real, real[:1]]   # the first contains all patterns
     for t, part in zip(times, parts): assert table(t, part).equal(speeds(t, part))
     kinds = len({tuple(r) for r in real.tolist()})
     assert sorted(asked) == sorted((t, kinds) for t in set(times))
@@ -110,7 +113,7 @@ def test_a_tabled_schedule_says_the_same_and_is_asked_once(batch, times):
 
 @few
 @given(batches(), batches())
-def test_a_new_pattern_is_not_answered_from_the_old_table(a, b):
+def test_a_new_pattern_clears_the_table(a, b):
     table = tabulated(linear), tabulated(speeds)
     for real in a[1], b[1], a[1]:
         for f, plain in zip(table, (linear, speeds)): assert f(.3, real).equal(plain(.3, real))
@@ -119,13 +122,14 @@ def test_a_new_pattern_is_not_answered_from_the_old_table(a, b):
 def test_a_schedule_is_evaluated_once_per_time_of_a_run():
     asked, x = [], hide(SPACE, slots(torch.tensor([3, 2, 1]*4), 3))
     note = lambda t, real: (asked.append(t), speeds(t, real))[1]
-    generate_rows(Exact(SPACE, True), note, SPACE, METHODS['random_topp09_remdm_cap_eta02'], x, uniform_grid(9), batch=3)
+    m = METHODS['random_topp09_remdm_cap_eta02']
+    generate_rows(Exact(SPACE, True), note, SPACE, m, x, uniform_grid(9), batch=3)
     assert sorted(asked, reverse=True) == uniform_grid(9)[:-1].tolist()
 
 
 @few
 @given(batches(calls=5))
-def test_a_row_that_did_not_change_is_remembered(batch):
+def test_a_row_that_did_not_change_is_cached(batch):
     calls, real = batch
     net, counter, asked, last = Exact(SPACE, False), NFECounter(), [0]*len(real), None
     f = cached_rows(net.whole, counter)
@@ -141,19 +145,21 @@ def test_another_batch_is_not_mistaken_for_the_last():
     net, counter = Exact(SPACE, False), NFECounter()
     f, x = cached_rows(net.whole, counter), hide(SPACE, slots(torch.tensor([1, 2, 3]), 3))
     f(x, 1., x != SPACE.pad)
-    counter.rows = None                                        # the next batch counts for itself
+    counter.rows = None                                        # the next batch has a count of its own
     assert same(f(x[1:], 1., x[1:] != SPACE.pad), net.whole(x[1:], 1., x[1:] != SPACE.pad))
     assert counter.rows.tolist() == [1, 1]
 
 
 STACKS = {
-    'once of trimmed': lambda net, a, b: deduplicated(trimmed(net)),
-    'where of once of trimmed': lambda net, a, b: only_where(deduplicated(trimmed(net)), unfinished(SPACE), a),
-    'once of where of trimmed': lambda net, a, b: deduplicated(only_where(trimmed(net), unfinished(SPACE), a)),
-    'remembered of once of trimmed': lambda net, a, b: cached_rows(deduplicated(trimmed(net)), a),
-    'remembered of where of once of trimmed':
-        lambda net, a, b: cached_rows(only_where(deduplicated(trimmed(net)), lambda x, t: masked(SPACE, x).any(1), b), a),
-    'counted of remembered of trimmed': lambda net, a, b: count_nfe(cached_rows(trimmed(net), b), a)}
+    'deduplicated of trimmed': lambda net, a, b: deduplicated(trimmed(net)),
+    'where of deduplicated of trimmed':
+        lambda net, a, b: only_where(deduplicated(trimmed(net)), any_masked, a),
+    'deduplicated of where of trimmed':
+        lambda net, a, b: deduplicated(only_where(trimmed(net), any_masked, a)),
+    'cached of deduplicated of trimmed': lambda net, a, b: cached_rows(deduplicated(trimmed(net)), a),
+    'cached of where of deduplicated of trimmed':
+        lambda net, a, b: cached_rows(only_where(deduplicated(trimmed(net)), any_masked, b), a),
+    'counted of cached of trimmed': lambda net, a, b: count_nfe(cached_rows(trimmed(net), b), a)}
 
 
 @pytest.mark.parametrize('stack', STACKS)
@@ -161,8 +167,9 @@ STACKS = {
 @given(batches(calls=4))
 def test_stacks(stack, batch):
     calls, real = batch
-    if 'where' in stack and 'remembered' in stack: counter = [NFECounter(), _Any()]  # the inner one sees ever other rows
-    elif 'once of where' in stack: counter = [_Any(), NFECounter()]
+    # the inner one gets other rows each time
+    if 'where' in stack and 'cached' in stack: counter = [NFECounter(), _Any()]
+    elif 'deduplicated of where' in stack: counter = [_Any(), NFECounter()]
     else: counter = [NFECounter(), _Any()]
     net = Exact(SPACE, False)
     f = STACKS[stack](net, *counter)
@@ -172,17 +179,17 @@ def test_stacks(stack, batch):
 
 
 class _Any(NFECounter):
-    "A tally of batches of changing size: the sum is all that is meant"
+    "A counter for batches of changing size: only the sum has a meaning"
     def add(self, rows): self.rows = rows.long().sum() + (0 if self.rows is None else self.rows)
 
 
 def evaluations(m, timed, states):
-    "Row by row from what a plain run passed through: in how many steps was an answer needed?"
+    "Count for each row of a plain run the steps that needed an answer"
     rows = range(len(states[0].x))
     if m.policy.edit is not as_is: return [len(states)]*len(rows)
     if not timed: return [1 + sum(not a.x[b].equal(z.x[b]) for a, z in zip(states, states[1:])) for b in rows]
     c = m.choices
-    reads = c.t_switch if m.preserves == 'published' and c.remask == 'confidence' and c.trust == 'logits' else 0
+    reads = c.t_switch if m.preserves == 'nothing' and c.remask == 'confidence' and c.trust == 'logits' else 0
     return [sum(bool(s.masked[b].any()) or s.t < reads for s in states) for b in rows]
 
 
@@ -192,43 +199,65 @@ def speeds(t, real):
     return torch.where(real, a, 1.)
 
 
+def one_pass(info): return info.extra == '0' and not info.needs
+
+
+# one evaluation a step, and no heads
+PLAIN = [k for k, m in METHODS.items() if one_pass(METHOD_INFO[m.family])]
+
+
 @pytest.mark.parametrize('timed', [True, False], ids=['timed', 'free'])
-@pytest.mark.parametrize('name', [k for k, m in METHODS.items() if METHOD_INFO[m.family].extra == '0' and not METHOD_INFO[m.family].needs])
+@pytest.mark.parametrize('name', PLAIN)
 @pytest.mark.parametrize('alpha', [linear, speeds], ids=['v1', 'v2'])
-def test_generate_gives_the_plain_loops_samples_and_counts_what_they_took(name, timed, alpha):
+def test_generate_rows_gives_the_samples_of_the_plain_loop_and_counts_its_evaluations(name, timed, alpha):
     space = graph_space(5)
     m, net, states = METHODS[name], Exact(space, timed), []
     ts = m.times(17, alpha, torch.ones(1, space.L, dtype=torch.bool))
     x = hide(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5))
-    plain = sample(Process(net.whole, alpha, space), x, ts, m.policy, m.draw, Noise(7, torch.arange(6)), check=False,
-                   callback=lambda s, new, keep: states.append(s))
+    def keep_state(s, new, keep): states.append(s)
+    proc, noise = Process(net.whole, alpha, space), Noise(7, torch.arange(6))
+    plain = sample(proc, x, ts, m.policy, m.draw, noise, check=False, callback=keep_state)
     got = generate_rows(net, alpha, space, m, x, ts, seed=7, batch=4)
     assert got.x.equal(plain)
     assert got.nfe.tolist() == evaluations(m, timed, states)
 
 
-@pytest.mark.parametrize('name', ['llada_topp09_remdm_confidence_tsw10', 'random_topp09_remdm_cap_eta02_consistent',
-                                  'random_topp09_remdm_confidence_tsw10_balanced', 'llada_topp09_remdm_cap_eta02_consistent'])
-def test_a_diary_sums_up_what_a_row_by_row_look_sees(name):
+def row_counts(s, new, keep, b, mask):
+    "The statistics of one row in one step; of `sigma` only if it has decoded positions"
+    ours, was, unmasked = s.ours[b], s.decoded[b], new[b] != mask
+    top, sigma = s.sigma_max.expand_as(s.p)[b][ours], (1 - keep)[b][was]
+    row = dict(ours=int(ours.sum()), before=int(was.sum()), after=int((unmasked & ours).sum()))
+    row |= dict(remasked=int((was & ~unmasked).sum()), unmasked=int((s.masked[b] & unmasked).sum()))
+    row |= dict(alpha_s=float(s.alpha_s.expand_as(s.p)[b][ours].sum()), wanted=float(sigma.sum()))
+    row |= dict(sigma_max=float(top.mean()), sigma_max_spread=float(top.std(correction=0)))
+    if was.any(): row |= dict(sigma=float(sigma.mean()), sigma_spread=float(sigma.std(correction=0)))
+    return row
+
+
+def means(counts):
+    "Means over six rows; shares of all our positions; sigma over the rows that have decoded ones"
+    def mean(name): return sum(row[name] for row in counts)/6
+    some = [row for row in counts if 'sigma' in row]
+    plain = 'remasked', 'unmasked', 'wanted', 'sigma_max', 'sigma_max_spread'
+    out = {name: mean(name) for name in plain}
+    out |= {name: mean(name)/mean('ours') for name in ('before', 'after', 'alpha_s')}
+    out |= {name: sum(row[name] for row in some)/max(1, len(some)) for name in ('sigma', 'sigma_spread')}
+    return out
+
+
+@pytest.mark.parametrize('name', [
+    'llada_topp09_remdm_confidence_tsw10', 'random_topp09_remdm_cap_eta02_consistent',
+    'random_topp09_remdm_confidence_tsw10_balanced', 'llada_topp09_remdm_cap_eta02_consistent'])
+def test_step_statistics_equal_a_row_by_row_count(name):
     space, log, statistics, m = graph_space(5), [], StepStatistics(), METHODS[name]
     x, ts = hide(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5)), uniform_grid(9)
     generate_rows(Exact(space, True), speeds, space, m, x, ts, seed=7, batch=4,
              callback=lambda *seen: (statistics(*seen), log.append(seen)))
-    table, taken, pairs = statistics.table(), [0]*6, [(log[k], log[k + 9]) for k in range(9)]    # two batches of nine steps
-    for k, two in enumerate(pairs):
-        each = [(s, new, keep, b) for s, new, keep in two for b in range(len(new))]
-        mean = lambda f: sum(f(*row) for row in each)/6
-        gone = lambda s, new, keep, b: int((s.decoded & (new == space.mask))[b].sum())
-        own, some = mean(lambda s, new, keep, b: int(s.ours[b].sum())), [r for r in each if r[0].decoded[r[3]].any()]
-        want = dict(t=float(ts[k]), remasked=mean(gone), before=mean(lambda s, new, keep, b: int(s.decoded[b].sum()))/own,
-                    after=mean(lambda s, new, keep, b: int(((new != space.mask) & s.ours)[b].sum()))/own,
-                    unmasked=mean(lambda s, new, keep, b: int((s.masked & (new != space.mask))[b].sum())),
-                    alpha_s=mean(lambda s, new, keep, b: float(s.alpha_s.expand_as(s.p)[b][s.ours[b]].sum()))/own,
-                    wanted=mean(lambda s, new, keep, b: float((1 - keep)[b][s.decoded[b]].sum())),
-                    sigma_max=mean(lambda s, new, keep, b: float(s.sigma_max.expand_as(s.p)[b][s.ours[b]].mean())),
-                    sigma_max_spread=mean(lambda s, n, k, b: float(s.sigma_max.expand_as(s.p)[b][s.ours[b]].std(correction=0))),
-                    sigma=sum(float((1 - q)[b][s.decoded[b]].mean()) for s, n, q, b in some)/max(1, len(some)),
-                    sigma_spread=sum(float((1 - q)[b][s.decoded[b]].std(correction=0)) for s, n, q, b in some)/max(1, len(some)))
+    table, remasked = statistics.table(), [0]*6
+    for k in range(9):                                       # two batches of nine steps
+        each = [(*seen[:3], b) for seen in (log[k], log[k + 9]) for b in range(len(seen[1]))]
+        counts = [row_counts(*row, space.mask) for row in each]
+        want = dict(t=float(ts[k])) | means(counts)
         assert {n: float(table[n][k]) for n in want} == pytest.approx(want, abs=1e-9)
-        for b, row in enumerate(each): taken[b] += gone(*row)
-    assert statistics.remasks().tolist() == taken
+        for b, row in enumerate(counts): remasked[b] += row['remasked']
+    assert statistics.remasks().tolist() == remasked

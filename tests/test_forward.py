@@ -14,7 +14,7 @@ def rows(n, seed=0):
     return torch.where(torch.arange(L) < torch.randint(10, L + 1, (n, 1), generator=g), x, PAD), g
 
 
-def hidden_as_asked(x0, n):
+def masked_as_asked(x0, n):
     assert n.x_t[n.asked].eq(MASK).all() and n.x_t[~n.asked].equal(x0[~n.asked]) and n.target.equal(x0)
     assert not n.asked[x0 == PAD].any()
 
@@ -23,8 +23,9 @@ def hidden_as_asked(x0, n):
 @given(st.integers(0, 99), st.floats(0, 1), st.floats(.01, .5), st.floats(0, 1))
 def test_sticky_gaps_have_the_exact_share(seed, alpha, p1, p2):
     x0, g = rows(16, seed)
-    n = sticky(p1, p2, 6)(SPACE, x0, torch.full((16, 1), alpha, dtype=torch.float64), torch.rand(16, L, 7, generator=g))
-    hidden_as_asked(x0, n)
+    alpha_t, u = torch.full((16, 1), alpha, dtype=torch.float64), torch.rand(16, L, 7, generator=g)
+    n = sticky(p1, p2, 6)(SPACE, x0, alpha_t, u)
+    masked_as_asked(x0, n)
     want = ((1 - alpha)*(x0 != PAD).double()).sum(1)
     assert (n.asked.sum(1) - want).min() > -1e-9 and (n.asked.sum(1) - want).max() < 1 + 1e-9
 
@@ -35,13 +36,14 @@ def test_sticky_gaps_grow_like_the_plain_rounds():
     u, p1, p2, alpha, rounds = torch.rand(8, L, 9, generator=g), .05, .6, .4, 8
     got = sticky(p1, p2, rounds)(SPACE, x0, torch.full((8, 1), alpha), u).asked
     for b in range(8):
-        size = int((x0[b] != PAD).sum()); want = -int(-(torch.tensor((1 - torch.tensor(alpha)).item())*size)//1)
-        hidden = [False]*size
+        size = int((x0[b] != PAD).sum())
+        want = -int(-(torch.tensor((1 - torch.tensor(alpha)).item())*size)//1)
+        masked = [False]*size
         for r in range(rounds):
-            if sum(hidden) >= want: break
-            beside = [(i > 0 and hidden[i-1]) or (i < size - 1 and hidden[i+1]) for i in range(size)]
-            hidden = [h or float(u[b, i, r]) < (p2 if beside[i] else p1) for i, h in enumerate(hidden)]
-        order = sorted(range(size), key=lambda i: -(hidden[i] + float(u[b, i, rounds])))
+            if sum(masked) >= want: break
+            beside = [(i > 0 and masked[i-1]) or (i < size - 1 and masked[i+1]) for i in range(size)]
+            masked = [h or float(u[b, i, r]) < (p2 if beside[i] else p1) for i, h in enumerate(masked)]
+        order = sorted(range(size), key=lambda i: -(masked[i] + float(u[b, i, rounds])))
         assert sorted(order[:want]) == got[b].nonzero()[:, 0].tolist()
 
 
@@ -49,7 +51,7 @@ def test_spans_lie_between_sorted_places():
     x0, g = rows(8)
     u, n = torch.rand(8, L, generator=g), 3
     made = spans(n)(SPACE, x0, torch.zeros(8, 1), u)
-    hidden_as_asked(x0, made)
+    masked_as_asked(x0, made)
     for b in range(8):
         size = int((x0[b] != PAD).sum())
         ends = sorted(int(v*size) for v in u[b, :2*n])
@@ -58,11 +60,12 @@ def test_spans_lie_between_sorted_places():
 
 
 def test_span_and_sticky_shares_are_about_a_half():
-    "As measured on the published code: spans hide about half of a row, however many there are"
+    "As measured on the published code: spans mask about half of a row, however many there are"
     wide = TokenSpace(MASK, PAD, (torch.arange(V) < 5).expand(1024, -1))
     x0, g = torch.zeros(60, 1024).long(), torch.Generator().manual_seed(0)
     for n in 20, 50:
-        share = spans(n)(wide, x0, torch.zeros(60, 1), torch.rand(60, 1024, generator=g)).asked.double().mean()
+        u = torch.rand(60, 1024, generator=g)
+        share = spans(n)(wide, x0, torch.zeros(60, 1), u).asked.double().mean()
         assert abs(share - .52) < .05
 
 
@@ -80,7 +83,7 @@ def test_every_other_token_is_as_likely_and_none_is_the_same():
         assert (other_token(space, x[:1], torch.full((1, L), u))[:, 2:] == (0 if u == 0 else 4)).all()
 
 
-def test_decoys_show_what_is_asked_and_leave_the_rest():
+def test_decoys_change_asked_positions_only():
     x0, g = rows(3000)
     u = torch.rand(3000, L, 2, generator=g)
     n = decoys(mask_forward, 1, shown=.3, other=.2)(SPACE, x0, torch.tensor([[.5]]), u)
@@ -106,4 +109,5 @@ def test_any_of_treats_rows_apart():
 @pytest.mark.parametrize('f', [sticky(rounds=3), decoys(mask_forward, 1), any_of(mask_forward, streams=1)])
 def test_too_few_uniforms_are_named(f):
     x0, g = rows(2)
-    with pytest.raises(ValueError, match='Recipe\\(streams=...\\)'): f(SPACE, x0, torch.full((2, 1), .5), torch.rand(2, L, generator=g))
+    u = torch.rand(2, L, generator=g)
+    with pytest.raises(ValueError, match='Recipe\\(streams=...\\)'): f(SPACE, x0, torch.full((2, 1), .5), u)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from remask.core.denoiser import Denoised, Denoiser, load_denoiser, trimmed
 from remask.core.files import open_tensors, save_net, save_tensors
-from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode_graphs, graph_places, graph_space
+from remask.domains.graphs import (
+    MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode_graphs, graph_places, graph_rate_network, graph_space)
 from remask.core.loss import token_weights
-from remask.domains.graphs import graph_rate_network
 from remask.core.schedules import elbo_weight, linear, log_uniform_times, poly, uniform_times
 from remask.core.tokens import real
 from remask.core.train import (
@@ -16,7 +16,8 @@ from remask.core.train import (
     resume, row_losses)
 
 SPACE, EDGES = graph_space(4), torch.arange(N_ROOMS, NO_EDGE + 1)
-ROWS = encode_graphs([Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(64)], 4)
+GRAPHS = [Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(64)]
+ROWS = encode_graphs(GRAPHS, 4)
 RECIPE = published(token_weights(ROWS, EDGES, V, 13), lr=1e-2, warmup=5, decay=.5, batch=16, ema=.9)
 
 
@@ -37,7 +38,8 @@ RECIPES = dict(v1=lambda: RECIPE, v2=learned)
 
 def train(folder, steps=40, recipe='v1', **options):
     "Forty small steps with dropout, saved every ten"
-    return fit(fresh(), SPACE, ROWS, RECIPES[recipe](), steps, folder, **dict(save_every=10, log_every=1) | options)
+    options = dict(save_every=10, log_every=1) | options
+    return fit(fresh(), SPACE, ROWS, RECIPES[recipe](), steps, folder, **options)
 
 
 def weights(net): return [p.detach().clone() for p in net.parameters()]
@@ -47,7 +49,7 @@ def die(): os.kill(os.getpid(), signal.SIGKILL)
 
 
 def train_and_die(folder, where, recipe):
-    "Run in a process of its own: killed in the middle of step 33, or half-way through writing the state of step 20"
+    "Run in a process of its own: killed in the middle of step 33, or while it writes the state of step 20"
     curve, replace, writes = Curve(folder), os.replace, []
 
     def dying(a, b):
@@ -111,7 +113,8 @@ CASES = { # steps made, finished at, of a run of so many -> asked for, step at w
     'a longer one, not yet written': (8, 5, None, 8, 8, 'all 8 steps are made'),
     'a shorter one': (8, None, None, 5, 0, 'starts afresh, of 5 steps'),
     'a shorter one of a finished one': (8, 8, None, 5, 0, 'starts afresh, of 5 steps'),
-    'the finished one': (8, 8, None, 8, 0, '8 steps were made before; the training starts afresh, of 8 steps')}
+    'the finished one':
+        (8, 8, None, 8, 0, '8 steps were made before; the training starts afresh, of 8 steps')}
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -121,20 +124,23 @@ def test_a_training_asked_for_again(tmp_path, case):
     state = tmp_path/'state.safetensors'
     was = state.read_bytes() if made else b''
     assert says in resume(tmp_path, asked)
-    assert state.exists() == (first > 0) and (first == 0 or state.read_bytes() == was)   # nothing made is lost:
+    # nothing made is lost:
+    assert state.exists() == (first > 0) and (first == 0 or state.read_bytes() == was)
     assert first or not made or (tmp_path/'before.safetensors').read_bytes() == was       # it is put aside
     seen, curve = [], Curve(tmp_path)
     assert curve.start == first
     got = train(tmp_path, asked, log=lambda k, m: seen.append(k))
     assert seen == [*range(first + 1, asked + 1)]
-    if finished in (None, asked) and made in (0, asked): assert same(parts(got), parts(train(tmp_path/'other', asked)))
+    if finished in (None, asked) and made in (0, asked):
+        assert same(parts(got), parts(train(tmp_path/'other', asked)))
     finish(tmp_path)
     assert 'starts afresh' in resume(tmp_path, asked)
 
 
 def test_fewer_steps_than_were_made_are_no_silent_longer_training(tmp_path):
     train(tmp_path, 8)
-    with pytest.raises(ValueError, match='has made 8 steps, and 5 are asked for: call `resume` first'): train(tmp_path, 5)
+    with pytest.raises(ValueError, match='has made 8 steps, and 5 are asked for: call `resume` first'):
+        train(tmp_path, 5)
 
 
 @pytest.mark.parametrize('recipe', RECIPES)
@@ -145,10 +151,12 @@ def test_a_forecast_counts_and_leaves_everything_as_it_is(tmp_path, recipe):
     said = forecast(net, SPACE, ROWS, how, 8, tmp_path)
     n = sum(p.numel() for p in before)
     assert said.startswith(f'{n:,} parameters to learn, 64 rows, 8 of 8 steps to go, about 2 seconds')
-    assert all(map(torch.equal, before, weights(parts((net, how.alpha))))) and torch.equal(drawn, torch.get_rng_state())
+    assert all(map(torch.equal, before, weights(parts((net, how.alpha)))))
+    assert torch.equal(drawn, torch.get_rng_state())
     assert not [*tmp_path.iterdir()]
     options = dict(save_every=10, log_every=1)
-    assert same(parts(fit(net, SPACE, ROWS, how, 8, tmp_path/'a', **options)), parts(train(tmp_path/'b', 8, recipe)))
+    got = fit(net, SPACE, ROWS, how, 8, tmp_path/'a', **options)
+    assert same(parts(got), parts(train(tmp_path/'b', 8, recipe)))
 
 
 def test_seed_and_order_matter(tmp_path, whole):
@@ -173,9 +181,11 @@ def train_shared(folder):
 def test_two_processes_train_as_one(tmp_path):
     train_shared(tmp_path/'one')
     script = tmp_path/'script.py'
-    script.write_text(f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom pathlib import Path\n"
+    here = str(Path(__file__).parent)
+    script.write_text(f"import sys; sys.path.insert(0, {here!r})\nfrom pathlib import Path\n"
                       f"import test_train; test_train.train_shared(Path({str(tmp_path/'two')!r}))")
-    launch = 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines', '1', '--main_process_port', '0'
+    launch = ('accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines', '1',
+              '--main_process_port', '0')
     done = subprocess.run([sys.executable, '-m', *launch, str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (open_tensors(tmp_path/n/'state.safetensors')[0] for n in ('one', 'two'))
@@ -187,7 +197,7 @@ def test_two_processes_train_as_one(tmp_path):
 # ---- the published loss, written again in plain Python over single tokens ----
 
 def published_t(u, eps=1e-3):
-    "Importance-sampled time of the reference system's log-linear schedule, through total noise"
+    "Importance-sampled time of Davis's log-linear schedule, through total noise"
     clean, noise = -math.log(1 - eps), -math.log(eps)
     f0, f1 = math.log(1 - math.exp(-clean)), math.log(1 - math.exp(-noise))
     sigma = -math.log(1 - math.exp(u*f1 + (1-u)*f0))
@@ -229,18 +239,22 @@ def test_the_published_loss(net):
     u_t[:4], u[0] = torch.tensor([0., .9999, .9, .8]), 1.
     got = row_losses(net, SPACE, ROWS, RECIPE, u_t, u)
     w = class_weights(ROWS.tolist())
-    want = [published_row(net, x, published_t(a), b, w) for x, a, b in zip(ROWS.tolist(), u_t.tolist(), u.tolist())]
+    each = zip(ROWS.tolist(), u_t.tolist(), u.tolist())
+    want = [published_row(net, x, published_t(a), b, w) for x, a, b in each]
     torch.testing.assert_close(got, torch.tensor(want), rtol=2e-4, atol=1e-5)
-    assert (got > 0).sum() >= 16 and (got == 0).any()   # rows with nothing hidden cost nothing
-    torch.testing.assert_close(got, row_losses(trimmed(net), SPACE, ROWS, RECIPE, u_t, u), rtol=2e-4, atol=1e-5)
+    assert (got > 0).sum() >= 16 and (got == 0).any()   # rows with nothing masked cost nothing
+    trim = row_losses(trimmed(net), SPACE, ROWS, RECIPE, u_t, u)
+    torch.testing.assert_close(got, trim, rtol=2e-4, atol=1e-5)
 
 
 def test_its_weight_is_capped(net):
-    recipe, u_t = RECIPE._replace(times=uniform_times), torch.tensor([2e-5, 5e-4, .0009, .0011, .5, .9, 1., .1])
+    recipe = RECIPE._replace(times=uniform_times)
+    u_t = torch.tensor([2e-5, 5e-4, .0009, .0011, .5, .9, 1., .1])
     u = torch.rand(8, SPACE.L, generator=torch.Generator().manual_seed(3)); u[:, [1, 5]] = 1.
     w = class_weights(ROWS.tolist())
     want = [published_row(net, x, a, b, w) for x, a, b in zip(ROWS.tolist(), u_t.tolist(), u.tolist())]
-    torch.testing.assert_close(row_losses(net, SPACE, ROWS[:8], recipe, u_t, u), torch.tensor(want), rtol=2e-4, atol=1e-5)
+    got = row_losses(net, SPACE, ROWS[:8], recipe, u_t, u)
+    torch.testing.assert_close(got, torch.tensor(want), rtol=2e-4, atol=1e-5)
     weight = elbo_weight(linear, u_t, real(SPACE, ROWS[:8]))[:5, 0]
     assert weight.tolist()[:3] == [1000.]*3 and weight[3] < 1000
 
@@ -259,15 +273,16 @@ BOUND_ROWS = encode_graphs([Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), Graph((0, 
 
 
 def guess(x, t, real):
-    "A fixed denoiser whose answer hangs on every visible token, in no simple way, and not on t"
+    "A fixed denoiser whose answer depends on every unmasked token, and not on t"
     draw = lambda *shape, seed: torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
     L = x.shape[1]
     h = draw(L, V, 16, seed=1)[torch.arange(L), x].sum(1).tanh()
-    return Denoised((h @ draw(16, L*V, seed=2)).view(len(x), L, V).masked_fill(~BOUND_SPACE.legal, -torch.inf))
+    logits = (h @ draw(16, L*V, seed=2)).view(len(x), L, V)
+    return Denoised(logits.masked_fill(~BOUND_SPACE.legal, -torch.inf))
 
 
-def hidings(x):
-    "Every way to hide some real positions of a row, as uniforms of 0 (visible) and 1 (hidden)"
+def maskings(x):
+    "Every way to mask some real positions of a row, as uniforms of 0 (unmasked) and 1 (masked)"
     at = (x != PAD).nonzero()[:, 0]
     u = torch.zeros(2**len(at), len(x))
     u[:, at] = torch.tensor(list(product([0., 1.], repeat=len(at))))
@@ -275,9 +290,9 @@ def hidings(x):
 
 
 def order_agnostic(x):
-    "Mean over all orders of -log p of the row, token by token: sum over hidden sets S of CE(S)/(|S| C(L,|S|))"
+    "Mean over all orders of -log p of the row: sum over masked sets S of CE(S)/(|S| C(L,|S|))"
     n, total = int((x != PAD).sum()), 0.
-    for u in hidings(x).bool()[1:]:
+    for u in maskings(x).bool()[1:]:
         logp = guess(torch.where(u, MASK, x)[None], None, None).logits[0].double().log_softmax(-1)
         total -= logp[u, x[u]].sum().item()/(int(u.sum())*math.comb(n, int(u.sum())))
     return total
@@ -286,9 +301,10 @@ def order_agnostic(x):
 def expected(x, recipe):
     "Exact mean of the loss of a row over t and all masks: Gauss' rule is exact for polynomials in t"
     nodes, mass = np.polynomial.legendre.leggauss(8)
-    u, n, total = hidings(x), int((x != PAD).sum()), 0.
+    u, n, total = maskings(x), int((x != PAD).sum()), 0.
     for t, w in zip((nodes + 1)/2, mass/2):
-        loss = row_losses(guess, BOUND_SPACE, x.expand(len(u), -1), recipe, torch.full((len(u),), t), u).double()
+        same_t, rows = torch.full((len(u),), t), x.expand(len(u), -1)
+        loss = row_losses(guess, BOUND_SPACE, rows, recipe, same_t, u).double()
         hide, k = 1 - float(recipe.alpha(t, x[None] != PAD).mean()), u.sum(1)
         total += w*(loss*hide**k*(1 - hide)**(n - k)).sum().item()
     return total
@@ -305,7 +321,8 @@ def test_without_weights_the_loss_is_the_order_agnostic_bound(x):
 
 def test_sampled_losses_have_that_mean():
     x, N, g = BOUND_ROWS[0], 100_000, torch.Generator().manual_seed(0)
-    loss = 7*row_losses(guess, BOUND_SPACE, x.expand(N, -1), Recipe(), torch.rand(N, generator=g), torch.rand(N, 6, generator=g))
+    u_t, u = torch.rand(N, generator=g), torch.rand(N, 6, generator=g)
+    loss = 7*row_losses(guess, BOUND_SPACE, x.expand(N, -1), Recipe(), u_t, u)
     assert abs(loss.mean() - order_agnostic(x)) < 5*loss.std()/N**.5 + 5e-3*loss.mean()
 
 
@@ -342,14 +359,17 @@ def test_an_epoch_visits_each_row_once(n, size):
 
 
 def test_the_noise_of_every_step_is_new_and_its_times_are_spread(tmp_path):
-    net, times, hidden, same_row = fresh(), [], [], ROWS[1:2].expand(64, -1)
+    net, times, shares, same_row = fresh(), [], [], ROWS[1:2].expand(64, -1)
     keep = lambda u, alpha, real: times.append(u) or uniform_times(u, alpha, real)
-    net.register_forward_pre_hook(lambda net, args: hidden.append((args[1], (args[0] == MASK).double().mean(1))))
+    def note_share(net, args): shares.append((args[1], (args[0] == MASK).double().mean(1)))
+    net.register_forward_pre_hook(note_share)
     fit(net, SPACE, same_row, Recipe(times=keep, batch=16), 30, tmp_path)
-    assert len({tuple(u.tolist()) for u in times}) == len({h.numpy().tobytes() for _, h in hidden}) == 30
+    assert len({tuple(u.tolist()) for u in times}) == len({h.numpy().tobytes() for _, h in shares}) == 30
     for u in times: assert (u*16).long().tolist() == list(range(16))   # one time in each sixteenth
-    t, h = map(torch.cat, zip(*hidden))                                # rows with nothing hidden are not asked about
-    share = torch.zeros(16).double().index_add(0, (t*16).long(), h)/30 # of the row with a time in each sixteenth
+    # rows with nothing masked are not evaluated
+    t, h = map(torch.cat, zip(*shares))
+    # of the row with a time in each sixteenth
+    share = torch.zeros(16).double().index_add(0, (t*16).long(), h)/30
     assert (share - (torch.arange(16) + .5)/16).abs().max() < 5*(.25/300)**.5
 
 
@@ -373,7 +393,10 @@ def begun(tmp_path_factory):
     return save_net(folder/'net.safetensors', train(folder, steps=3).net, steps=3) or folder
 
 
-@pytest.mark.parametrize('spoil', [lambda b: b[:len(b)//2], lambda b: b'', lambda b: b'\xff'*len(b), lambda b: b[:-1]])
+SPOILED = [lambda b: b[:len(b)//2], lambda b: b'', lambda b: b'\xff'*len(b), lambda b: b[:-1]]
+
+
+@pytest.mark.parametrize('spoil', SPOILED)
 @pytest.mark.parametrize('name', ['state', 'net'])
 def test_a_damaged_file_is_named(begun, tmp_path, name, spoil):
     path = tmp_path/f'{name}.safetensors'
@@ -388,7 +411,8 @@ def test_a_damaged_file_is_named(begun, tmp_path, name, spoil):
 def test_the_state_of_another_network_is_refused_and_kept(begun, other):
     path, net = begun/'state.safetensors', fresh(**other)
     kept, before = path.read_bytes(), weights(net)
-    rows, space = encode_graphs([Graph((0, 1), ())]*16, other.get('n_max', 4)), graph_space(other.get('n_max', 4))
+    n_max = other.get('n_max', 4)
+    rows, space = encode_graphs([Graph((0, 1), ())]*16, n_max), graph_space(n_max)
     refuses(lambda: fit(net, space, rows, RECIPE, 9, begun), str(path), 'another network', 'delete it')
     assert path.read_bytes() == kept and all(map(torch.equal, before, weights(net)))
 
@@ -408,7 +432,8 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(tmp_path):
     train(tmp_path, steps=3)
     good = (tmp_path/'state.safetensors').read_bytes()
     nan = RECIPE._replace(weight=lambda alpha, t, real: torch.full((len(t), 1), torch.nan))
-    refuses(lambda: fit(fresh(), SPACE, ROWS, nan, 9, tmp_path, log_every=2), 'not a number', 'state of step 3', 'lower')
+    def call(): return fit(fresh(), SPACE, ROWS, nan, 9, tmp_path, log_every=2)
+    refuses(call, 'not a number', 'state of step 3', 'lower')
     assert (tmp_path/'state.safetensors').read_bytes() == good
 
 
