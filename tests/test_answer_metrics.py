@@ -8,9 +8,9 @@ from hypothesis import given, settings, strategies as st
 
 from remask.core.denoiser import Denoised
 from remask.evaluate.answer_metrics import (
-    boxed, extract, detection_metrics, paired_margin, remask_below, repair_statistics, parse_number, pass_at,
-    inject_errors, program_in,
-    right_answers, run_program, same_answer, share, short_answer)
+    boxed, detection_metrics, extract, inject_errors, paired_margin, parse_number, pass_at,
+    program_in, remask_below, repair_statistics, right_answers, run_program, same_answer, share,
+    short_answer)
 from remask.core.sampler import Noise, Process, argmax, sample
 from remask.core.schedules import linear, uniform_grid
 from remask.domains.tasks import SETS, Pair, as_pairs, read_pairs

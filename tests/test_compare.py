@@ -7,10 +7,11 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import ttest_rel
 from remask.evaluate.compare import (
-    METRIC_GROUPS, HELDOUT, FRONT, WORST, _spread, cell, comparison_markdown, dominates, from_heldout, front,
-    gains, heat_map, hypervolume, paired, pareto, read_published, read_metrics, tidy, wide)
+    FRONT, HELDOUT, METRIC_GROUPS, WORST, _spread, cell, comparison_markdown, dominates,
+    from_heldout, front, gains, heat_map, hypervolume, paired, pareto, read_metrics, read_published,
+    tidy, wide)
 from remask.evaluate.graph_metrics import BETTER
-from remask.methods.registry import PUBLISHED
+from remask.methods.published import PUBLISHED
 
 PRINTED = pathlib.Path(__file__).parents[1]/'nbs'/'experiments'/'plans'/'published.csv'
 RNG = np.random.default_rng(0)

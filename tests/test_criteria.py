@@ -4,8 +4,8 @@ import numpy as np, pytest
 from scipy.stats import bootstrap, ttest_1samp
 from remask.evaluate.compare import HELDOUT, read_published
 from remask.evaluate.criteria import (
-    ADVICE, FORECASTS, CRITERIA, GOALS, SHARP, TOP_P, branch, estimate, forecasts, criterion, goals, judge,
-    product, rank, recommendation, require_size, shortfall, verdict)
+    ADVICE, CRITERIA, FORECASTS, GOALS, SHARP, TOP_P, branch, criterion, estimate, forecasts, goals,
+    judge, product, rank, recommendation, require_size, shortfall, verdict)
 
 PRINTED = pathlib.Path(__file__).parents[1]/'nbs'/'experiments'/'plans'/'published.csv'
 SHORT = dict(arch='coverage/unique_archetypes', div='coverage/diversity', inside='validity/inside_validity',

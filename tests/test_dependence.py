@@ -7,7 +7,8 @@ from remask.core.sampler import Noise, Process, categorical, sample
 from remask.core.schedules import cosine, linear, uniform_grid
 from remask.methods.registry import dependence_method
 from remask.policies.dependence import (
-    pairwise_dependence, conditional_dependence, geometric_grid, resample_implausible, select_independent)
+    conditional_dependence, geometric_grid, pairwise_dependence, resample_implausible,
+    select_independent)
 from remask.core.tokens import hide
 from remask.core.exact import markov, sudoku, tv_to_exact
 

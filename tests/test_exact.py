@@ -3,7 +3,7 @@ import itertools, math
 import numpy as np, pytest, torch, torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from scipy.stats import chisquare
-from remask.core.exact import Chain, Enumerated, brackets, hidden_markov, markov, decode, sudoku, tv_to_exact
+from remask.core.exact import Chain, Enumerated, brackets, decode, hidden_markov, markov, sudoku, tv_to_exact
 
 
 CLOSE = dict(rtol=1e-12, atol=1e-12)

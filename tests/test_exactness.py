@@ -6,7 +6,7 @@ from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised
 from remask.core.sampler import Noise, Policy, Process, categorical, sample
 from remask.policies.remdm import (
-    balanced, by_confidence_n, cap, psi_score, schedule_budget, post_hoc, remdm, strategy_sigma)
+    balanced, by_confidence_n, cap, post_hoc, psi_score, remdm, schedule_budget, strategy_sigma)
 from remask.policies.ranked import by_budget, llada, random_order
 from remask.core.fast import deduplicated
 from remask.core.exact import markov, sudoku, tv_to_exact

@@ -4,9 +4,9 @@ import pytest, torch
 from remask.core.exact import markov, sudoku, tv_to_exact
 from remask.core.sampler import categorical
 from remask.methods.exactness import (
-    ExactCase, distinct_share, learned_dependence, neighbour_tv, nfe_per_step, row_kl, run_exact, score_exact,
-    select_dependence, token_nll, valid_share, validation_loss)
-from remask.methods.registry import CATALOGUE
+    ExactCase, distinct_share, learned_dependence, neighbour_tv, nfe_per_step, row_kl, run_exact,
+    score_exact, select_dependence, token_nll, valid_share, validation_loss)
+from remask.methods.catalogue import CATALOGUE
 
 PAIR, CHAIN, GRIDS = markov(3, 2, .5, seed=1), markov(3, 4, .5, seed=1), sudoku()
 

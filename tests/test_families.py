@@ -8,7 +8,7 @@ import published
 from transformers import AutoConfig, BertConfig, EsmConfig, ModernBertConfig, RobertaConfig
 from remask.lm import families
 from remask.lm.families import FAMILIES, family_of, load_network
-from remask.lm.hub import Tuning, load_hub, put_dual_stream, save_hub_head, semi_autoregressive, finetune
+from remask.lm.hub import Tuning, finetune, load_hub, put_dual_stream, save_hub_head, semi_autoregressive
 from remask.lm.hub_model import Hub, wrap
 from remask.evaluate.answer_metrics import inject_errors
 from remask.lm.blocks import Writing, after_position

@@ -6,8 +6,9 @@ from remask.domains.graphs import graph_space, slots
 from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised, trimmed
 from remask.core.sampler import Noise, Process, as_is, sample
-from remask.core.fast import NFECounter, only_where, count_nfe, deduplicated, cached_rows, tabulated
-from remask.methods.registry import METHODS, METHOD_INFO
+from remask.core.fast import NFECounter, cached_rows, count_nfe, deduplicated, only_where, tabulated
+from remask.methods.registry import METHODS
+from remask.methods.catalogue import METHOD_INFO
 from remask.methods.step_statistics import StepStatistics
 from remask.methods.generation import generate_rows
 

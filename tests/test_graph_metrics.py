@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from remask.evaluate import plan_rows
 from remask.evaluate import graph_metrics as gm
 from remask.domains.graphs import MASK, NO_EDGE, PAD, Graph, decode_graphs, encode_graphs, relate, slots
 from remask.domains.plans import plan_tokens, plans
@@ -284,7 +285,7 @@ def test_every_metric_equals_its_definition(case):
 def test_five_edges_and_twenty_rooms_are_enough():
     graphs = [Graph((1, 3), ((0, 1, 2),))]*5 + [Graph((1, 9), ((0, 1, 2),))]*4
     graphs += [Graph((1,), ())]*11 + [Graph((9,), ())]*15
-    h = gm.histograms(gm.parse(encode_graphs(graphs)))
+    h = gm.histograms(plan_rows.parse(encode_graphs(graphs)))
     got = gm.conditional(h, h)
     assert (got['conditional/num_pairs_evaluated'], got['conditional/num_types_evaluated']) == (1, 1)
 
@@ -308,13 +309,13 @@ def test_canonical_rows_are_equal_exactly_when_the_diagrams_are():
         edges = [(i, j, int(rng.choice([2, 7, 3]))) for i, j in some]
         graphs.append(Graph(tuple(int(t) for t in rng.integers(0, 2, n)*9), tuple(edges)))
     brute = [min(renumbered(g, at) for at in permutations(range(len(g.types)))) for g in graphs]
-    rows = [r.tobytes() for r in gm.canonical(gm.parse(encode_graphs(graphs)))]
+    rows = [r.tobytes() for r in plan_rows.canonical(plan_rows.parse(encode_graphs(graphs)))]
     assert 100 < len(set(brute)) < 1000 and same_classes(brute, rows)
 
 
 def test_the_canonical_row_is_the_same_diagram():
     x = physical(200, 1)
-    again = decode_graphs(torch.from_numpy(gm.canonical(gm.parse(x))).long())
+    again = decode_graphs(torch.from_numpy(plan_rows.canonical(plan_rows.parse(x))).long())
     assert all(isomorphic(directed(a), directed(b)) for a, b in zip(decode_graphs(x), again))
 
 
@@ -347,7 +348,7 @@ def symmetric(n_max):
 def test_symmetric_diagrams_keep_their_row_under_renumbering(n_max):
     graphs, rng = symmetric(n_max), np.random.default_rng(1)
     many = encode_graphs([renumbered(g, rng.permutation(n_max)) for g in graphs for _ in range(30)], n_max)
-    rows = [r.tobytes() for r in gm.canonical(gm.parse(many))]
+    rows = [r.tobytes() for r in plan_rows.canonical(plan_rows.parse(many))]
     assert same_classes(rows, np.repeat(range(len(graphs)), 30).tolist())
 
 
@@ -398,15 +399,15 @@ def plain_features(g, flags):
 
 def test_features_equal_their_definition():
     x = physical(100, 1)
-    r = gm.parse(x)
-    flags = np.stack(list(gm.flags(r).values()), 1)
+    r = plan_rows.parse(x)
+    flags = np.stack(list(plan_rows.flags(r).values()), 1)
     want = [plain_features(g, f) for g, f in zip(decode_graphs(x), flags)]
     assert np.abs(gm.features(r) - np.array(want)).max() < 1e-5
 
 
 def test_statements_count_each_pair_of_rooms_once():
     x = physical(100, 1)
-    made = gm._statements(gm.parse(x))
+    made = gm._statements(plan_rows.parse(x))
     for g, row in zip(decode_graphs(x), made):
         want = Counter()
         for i, j, r in g.edges:
@@ -418,7 +419,7 @@ def test_statements_count_each_pair_of_rooms_once():
 
 def test_the_two_sample_test_does_not_depend_on_slots():
     x = physical(200, 1)
-    a, b = (gm.parse(v) for v in (x, shuffled(x, 8, 3)))
+    a, b = (plan_rows.parse(v) for v in (x, shuffled(x, 8, 3)))
     assert (gm.features(a) == gm.features(b)).all() and (gm._statements(a) == gm._statements(b)).all()
 
 
@@ -523,17 +524,17 @@ def test_the_median_is_numpys(seed):
 
 def test_weights_are_repetitions():
     x = broken(150, 3)
-    r, w = gm.parse(x), np.random.default_rng(0).integers(0, 4, 150).astype(float)
-    again = gm.parse(x.repeat_interleave(torch.from_numpy(w).long(), 0))
+    r, w = plan_rows.parse(x), np.random.default_rng(0).integers(0, 4, 150).astype(float)
+    again = plan_rows.parse(x.repeat_interleave(torch.from_numpy(w).long(), 0))
     for a, b in zip(gm.histograms(r, w), gm.histograms(again)): assert np.array_equal(a, b)
-    a = gm.means(gm.flags(r) | gm.density(r), w[None])
-    b = gm.means(gm.flags(again) | gm.density(again), np.ones((1, int(w.sum()))))
+    a = gm.means(plan_rows.flags(r) | plan_rows.density(r), w[None])
+    b = gm.means(plan_rows.flags(again) | plan_rows.density(again), np.ones((1, int(w.sum()))))
     assert all(abs(a[k][0] - b[k][0]) < 1e-12 for k in a)
 
 
 def test_a_weighted_mmd_leaves_out_pairs_of_one_sample_with_itself():
     x, ref = physical(40, 3), gm.reference(physical(100, 2))
-    at, w = gm.topology(gm.parse(x))['degree'], np.random.default_rng(0).integers(0, 4, 40).astype(float)
+    at, w = gm.topology(plan_rows.parse(x))['degree'], np.random.default_rng(0).integers(0, 4, 40).astype(float)
     k = gm.kernel(ref.clouds['degree'], at)
     full, near = k.yy[np.ix_(k.point, k.point)], k.xy[k.point]
     different = [(i, j) for i in range(40) for j in range(40) if i != j]

@@ -7,8 +7,8 @@ pytest.importorskip('peft')
 from transformers import AutoConfig, AutoTokenizer
 from remask.core.files import open_tensors
 from remask.lm.hub import (
-    SOURCES, IdRows, Tuning, _learners, lm_policy, gradients, load_hub, lora, put_dual_stream, save_hub_head,
-    semi_autoregressive, finetune, wide_noise)
+    SOURCES, IdRows, Tuning, _learners, finetune, gradients, lm_policy, load_hub, lora,
+    put_dual_stream, save_hub_head, semi_autoregressive, wide_noise)
 from remask.lm.hub_model import save_small
 from remask.lm.blocks import Writing, after_token, drawn, write
 from remask.policies.ranked import compete

@@ -14,7 +14,8 @@ from remask.domains.graphs import graph_space, slots
 from remask.core.schedules import SCHEDULES, linear, uniform_grid
 from remask.core.denoiser import Denoised
 from remask.core.sampler import Noise, Process, StepState, ancestral, as_is, sample
-from remask.methods.registry import METHODS, METHOD_INFO
+from remask.methods.registry import METHODS
+from remask.methods.catalogue import METHOD_INFO
 from remask.core.exact import sudoku
 
 # Methods that preserve nothing: they follow what was published, or run ahead of the schedule by design.

@@ -4,10 +4,10 @@ from dataclasses import replace
 from remask.core.tokens import TokenSpace, hide, real
 from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised
-from remask.core.fast import NFECounter, only_where, count_nfe, unfinished
+from remask.core.fast import NFECounter, count_nfe, only_where
 from remask.policies.ranked import (
-    falling_threshold, adaptive, blended, by_group, compete, consensus, partly_random, ratio_grid, extra_pass,
-    random_score, shielded)
+    adaptive, blended, by_group, compete, consensus, extra_pass, falling_threshold, partly_random,
+    random_score, ratio_grid, shielded)
 from remask.core.sampler import CHOOSE, DRAW, Noise, Process, categorical, confidence, sample
 
 L, V, N, MASK = 14, 9, 7, 7
@@ -119,7 +119,8 @@ def test_complete_rows_stop_under_a_falling_threshold():
     def confident(x, t, ok): return Denoised(6*denoise(x).logits)
     counter = NFECounter()
     plain, _ = run(falling_threshold(), proc=PROC._replace(denoise=confident))
-    skipping = PROC._replace(denoise=only_where(confident, unfinished(SPACE), counter))
+    def incomplete(x, t): return (x == MASK).any(1)
+    skipping = PROC._replace(denoise=only_where(confident, incomplete, counter))
     out, log = run(falling_threshold(), proc=skipping)
     assert out.equal(plain) and not (out == MASK).any()         # a finished row is never evaluated
     rows = [start(), *(new for _, new in log[:-1])]

@@ -7,7 +7,7 @@ from remask.methods import registry as methods
 from remask.policies import correctors, dependence, prism, ranked, remdm, ups
 from remask.core import sampler
 from remask.core.denoiser import Denoised
-from remask.methods.registry import CATALOGUE, METHOD_INFO
+from remask.methods.catalogue import CATALOGUE, METHOD_INFO
 from remask.core.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
 from remask.core.schedules import linear
 from remask.core.tokens import TokenSpace

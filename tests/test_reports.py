@@ -16,7 +16,7 @@ from test_blocks import ending
 from remask.core.files import read_records
 from remask.domains.readers import READERS, read_graphs
 from remask.lm.harness import HarnessLM
-from remask.lm.hub import Tuning, load_hub, put_dual_stream, save_hub_head, semi_autoregressive, finetune
+from remask.lm.hub import Tuning, finetune, load_hub, put_dual_stream, save_hub_head, semi_autoregressive
 from remask.lm.hub_model import save_small
 from remask.evaluate.hub_eval import MAKERS, detect, inject, repair_answers
 from remask.evaluate.answer_metrics import extract, pass_at, right_answers, same_answer

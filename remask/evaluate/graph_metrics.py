@@ -6,8 +6,7 @@
 __all__ = ['BETTER', 'Histograms', 'histograms', 'topology', 'Cloud', 'cloud', 'Reference', 'reference', 'save_reference',
            'load_reference', 'novelty', 'coverage', 'kl', 'js', 'tv_distance', 'w1', 'distribution', 'conditional',
            'Kernel', 'kernel', 'mmd2', 'kernels', 'structure', 'means', 'by_rooms', 'evaluate', 'heldout', 'aggregate',
-           'bootstrap', 'features', 'opponents', 'c2st', 'ABOVE', 'LEFT', 'PlanRows', 'archetype', 'canonical',
-           'connected', 'density', 'flags', 'inside_valid', 'ordered', 'parse']
+           'bootstrap', 'features', 'opponents', 'c2st']
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #6dbe836a
 from typing import NamedTuple
@@ -22,13 +21,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from ..domains.graphs import N_RELATIONS, N_ROOMS
-from .plan_rows import (
-    ABOVE, LEFT, PlanRows, archetype, canonical, connected, density, flags, inside_valid, ordered, parse)
+from .plan_rows import PlanRows, archetype, canonical, density, flags, parse
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #d3d8ca4c
-_all_ = ['ABOVE', 'LEFT', 'PlanRows', 'archetype', 'canonical', 'connected', 'density', 'flags',
-         'inside_valid', 'ordered', 'parse'] # importable from here too
-
 class Histograms(NamedTuple):
     "Counts pooled over rows"
     node: np.ndarray   # (13,) rooms of each type

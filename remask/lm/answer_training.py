@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from ..core.forward import mask_forward
 from ..core.sampler import Policy, StepState, categorical, confidence
-from ..methods.registry import look_up
+from ..methods.method import look_up
 from ..policies.ranked import certainty, compete, margin, unmask_top
 from ..policies.remdm import psi_score
 from ..policies.ups import by_head, on_decoded

@@ -41,6 +41,7 @@ class Entry(NamedTuple):
     info: MethodInfo
     preserves: str      # as in `Method`
     times: Callable     # (steps, alpha, real) -> times
+    reads_complete: float # as in `Method`
 
 def _uniform(steps, alpha, real): return uniform_grid(steps)
 
@@ -51,14 +52,14 @@ def catalogued(
     paper:str, rule:str, # arXiv number, and equation
     preserves:str, # 'marginals', 'count', 'mean_count' or 'nothing'
     exact:bool=False, # reaches the distribution of an exact denoiser as steps grow
-    extra:str='0', # NFE per step beyond the first
-    needs:str='', # head it reads
+    extra:str='0', needs:str='', # NFE per step beyond the first; head it reads
     times:Callable=_uniform, # (steps, alpha, real) -> times
+    reads_complete:float=0., # as in `Method`
 )->Callable: # decorator
     "Add a policy constructor to the catalogue, under its own name without a leading `make_`"
     def add(make):
         info = MethodInfo(paper, rule, make.__doc__, exact, extra, needs)
-        CONSTRUCTORS[make.__name__.removeprefix('make_')] = Entry(make, info, preserves, times)
+        CONSTRUCTORS[make.__name__.removeprefix('make_')] = Entry(make, info, preserves, times, reads_complete)
         return make
     return add
 
@@ -131,7 +132,7 @@ def make_davis_rate(eta:float=.04)->Policy:
     "unmask, then remask old and new tokens alike"
     return post_hoc(unmask_random, cap(eta))
 
-@catalogued('Davis', 'sigma_i = sigma_max n softmax(-p)_i', 'nothing')
+@catalogued('Davis', 'sigma_i = sigma_max n softmax(-p)_i', 'nothing', reads_complete=1.)
 def make_davis_confidence()->Policy:
     "the same, rather the least confident"
     return post_hoc(unmask_random, by_confidence_n)
@@ -311,7 +312,7 @@ def catalogue_method(
     name = '_'.join([id, *(f'{k}{v}' for k, v in parameters.items())])
     policy = entry.make(**parameters)._replace(name=name)
     return Method(policy, categorical(1.), entry.preserves, name, entry.times, family=id, params=parameters,
-                  extra=entry.info.extra)
+                  extra=entry.info.extra, reads_complete=entry.reads_complete)
 
 CATALOGUE = {k: catalogue_method(k) for k in CONSTRUCTORS}
 METHOD_INFO = {k: e.info for k, e in CONSTRUCTORS.items()}
