@@ -1,5 +1,5 @@
 """What `import remask` gives, the examples of README.md, and the map of chapters."""
-import ast, doctest, pathlib, re, subprocess, sys
+import ast, doctest, importlib, pathlib, re, subprocess, sys
 import pytest
 import remask
 from chapters import BEGIN, END, FOLDERS, arrows, page
@@ -46,3 +46,12 @@ def test_the_map_of_the_readme_is_up_to_date():
 def test_no_chapter_imports_a_later_one():
     order = [f.name[2:] for f in FOLDERS]
     assert all(order.index(b) < order.index(a) for a, b in arrows())
+
+
+GLOSSARY = next((ROOT/'nbs').glob('*/*_glossary.ipynb')).read_text()
+
+
+@pytest.mark.parametrize('link', sorted(set(re.findall(r'`remask\.([\w.]+)`', GLOSSARY))))
+def test_every_term_of_the_glossary_is_where_it_says(link):
+    module, _, name = link.rpartition('.')
+    assert hasattr(importlib.import_module(f'remask.{module}'), name)

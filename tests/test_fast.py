@@ -189,8 +189,8 @@ def evaluations(m, timed, states):
     rows = range(len(states[0].x))
     if m.policy.edit is not as_is: return [len(states)]*len(rows)
     if not timed: return [1 + sum(not a.x[b].equal(z.x[b]) for a, z in zip(states, states[1:])) for b in rows]
-    c = m.choices
-    reads = c.t_switch if m.preserves == 'nothing' and c.remask == 'confidence' and c.trust == 'logits' else 0
+    trusts = m.family == 'davis_confidence' and m.params.get('trust', 'logits') == 'logits'
+    reads = m.params.get('t_switch', 1) if trusts else 0
     return [sum(bool(s.masked[b].any()) or s.t < reads for s in states) for b in rows]
 
 

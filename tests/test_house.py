@@ -159,7 +159,7 @@ def test_functions_are_short_take_few_arguments_and_say_what_they_do(path):
 
 
 # where more arguments than seven are the clearer way; each is a list of plain keywords with defaults
-MOST_ARGUMENTS = dict(observe=9, sample=9, write=9, log_likelihood=8, answer_all=8, generate_rows=10, generate=14, probe=8, fit=13, text_method=8)
+MOST_ARGUMENTS = dict(observe=9, sample=9, write=9, log_likelihood=8, answer_all=8, generate_rows=10, generate=14, catalogued=8, probe=8, fit=13, text_method=8)
 
 
 @pytest.mark.parametrize('path', LIBRARY, ids=ids)

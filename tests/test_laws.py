@@ -168,7 +168,7 @@ def check_guarantees(m, proc, x, real, ts):
         if m.preserves == 'marginals' and one_alpha:
             low, high = st.sigma.masked_fill(~st.ours, 1).amin(1), st.sigma.masked_fill(~st.ours, 0).amax(1)
             assert ((high - low) < 1e-12)[st.ours.any(1)].all()
-        in_place = m.preserves != 'nothing' or m.choices.protect
+        in_place = m.preserves != 'nothing' or m.params.get('protect', False)
         if m.policy.edit is as_is and in_place: assert (new == st.x)[st.decoded & unmasked].all()   # 3
 
 

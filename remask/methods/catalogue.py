@@ -59,7 +59,8 @@ def catalogued(
     "Add a policy constructor to the catalogue, under its own name without a leading `make_`"
     def add(make):
         info = MethodInfo(paper, rule, make.__doc__, exact, extra, needs)
-        CONSTRUCTORS[make.__name__.removeprefix('make_')] = Entry(make, info, preserves, times, reads_complete)
+        id = make.__name__.removeprefix('make_')
+        CONSTRUCTORS[id] = Entry(make, info, preserves, times, reads_complete)
         return make
     return add
 

@@ -17,7 +17,8 @@ from ..core.sampler import Policy, Process, categorical, confidence
 from ..core.fast import NFECounter, count_nfe
 from ..policies.remdm import psi_score
 from ..policies.ranked import (
-    adaptive, blended, by_group, compete, consensus, extra_pass, falling_threshold, partly_random, random_score,
+    adaptive, blended, by_group, compete, consensus, extra_pass, falling_threshold, partly_random,
+    random_score,
     remask_lowest, shielded, unmask_top)
 from ..policies.ups import Headed, by_head, load_head, on_decoded
 from ..policies.wrong_token import not_wrong
