@@ -2,7 +2,7 @@
 import ast, inspect, math, pathlib, types
 import pytest, torch
 from helpers import heldout_limit
-from remask.methods import exact_benchmark
+from remask.methods import catalogue, exact_benchmark
 from remask.methods import registry as methods
 from remask.policies import correctors, dependence, prism, ranked, remdm, ups
 from remask.core import sampler
@@ -381,7 +381,7 @@ BOLD['wino'] = (lambda: correctors.wino(.3, .5)), wino(.3, .5)
 
 def cases(name):
     "Pairs of a function that makes the policy and the plain rewriting of it"
-    return [(methods._CATALOGUE[name].make, PLAIN[name]), *([BOLD[name]] if name in BOLD else [])]
+    return [(catalogue.CONSTRUCTORS[name].make, PLAIN[name]), *([BOLD[name]] if name in BOLD else [])]
 
 
 def times(name, seed=0): return CATALOGUE[name].times(STEPS[seed], linear, torch.ones(1, L, dtype=torch.bool))
