@@ -309,7 +309,7 @@ def test_nothing_is_claimed_at_unequal_entropy():
     b = entropy(1.885, 1.99, 1.96), np.array([[9., 9, 9], [2, 2, 2], [7, 7, 7]])
     m = tm.at_equal_entropy(a, b)
     assert m.a.tolist() == [0, 1] and m.b.tolist() == [1, 0]
-    assert np.allclose(m.token_entropy, [[.01]*3, [.015]*3]) and np.allclose(m.quality, [[-1, 0, 1], [-5]*3])
+    assert np.allclose(m.entropy, [[.01]*3, [.015]*3]) and np.allclose(m.quality, [[-1, 0, 1], [-5]*3])
     assert tm.at_equal_entropy(a, b, .001).quality.shape == (0, 3)
     same = tm.at_equal_entropy(a, a)
     assert same.a.tolist() == same.b.tolist() == [0, 1, 2] and not same.quality.any()
@@ -397,7 +397,7 @@ BAD = {
     'nothing among': (lambda: tm.roc_auc(score22, wrong22, ~wrong22 & wrong22), '0 of 0 positions'),
     'shapes': (lambda: tm.roc_auc(score22[:1], wrong22), r'score \(1, 2\), wrong \(2, 2\)'),
     'score NaN': (lambda: tm.precision_at(score22*np.nan, wrong22, 1), 'a score is NaN'),
-    'k': (lambda: tm.detection(score22, wrong22, k=0), 'k=0: look at one position at least'),
+    'k': (lambda: tm.detection(score22, wrong22, k=0), 'k=0: take one position at least'),
     'rankings': (lambda: tm.kendall([1, 2], [1, 2, 3]), 'the same two or more models'),
     'one seed': (lambda: tm.stability([[1], [2]], [1, 2]), 'M and S at least 2'),
     'equal models': (lambda: tm.stability([[1, 2], [2, 1]], [1, 1]), 'differ in truth'),

@@ -316,7 +316,7 @@ class Matched(NamedTuple):
     "Configurations of two methods at equal entropy; K = 0: nothing can be claimed"
     a: np.ndarray       # (K,) number of the first method's configuration
     b: np.ndarray       # (K,) and the second's, nearest to it
-    token_entropy: np.ndarray # (K,S) entropy of the first minus the second, seed by seed
+    entropy: np.ndarray # (K,S) entropy of the first minus the second, seed by seed
     quality: np.ndarray # (K,S) quality of the first minus the second, seed by seed
 
 def at_equal_entropy(
