@@ -1,6 +1,7 @@
 """The house rules that a program can check: exports, notebooks, lengths, imports, words."""
 import ast, json, pathlib, re, shutil, subprocess, sys
 import pytest
+from density import code, density
 
 ROOT = pathlib.Path(__file__).parents[1]
 BIN = pathlib.Path(sys.executable).parent
@@ -248,3 +249,13 @@ def test_every_command_of_the_readme_exists():
     make = (ROOT/'Makefile').read_text()
     for name in re.findall(r'`make ([a-z-]+)', (ROOT/'README.md').read_text()):
         assert re.search(rf'^{name}:', make, re.M), f"README speaks of make {name}"
+
+
+# The aim is a mean of 14 everywhere; what is reached is kept.
+@pytest.mark.parametrize('paths,exports,mean', [
+    (LIBRARY, True, 15), (EXPERIMENTS, False, 15), (LIBRARY, False, 24), (sorted((ROOT/'tests').glob('*.py')), True, 24)],
+    ids=['exported', 'experiments', 'demonstrations', 'tests'])
+def test_a_statement_is_read_once(paths, exports, mean):
+    d, strict = density([text for p in paths for text in code(p, exports)]), mean < 20
+    assert d.mean <= mean and d.above <= (.02 if strict else .06)
+    if strict: assert d.most <= 80 and d.lambdas <= d.lines/100 and not d.crowded and not d.nested
