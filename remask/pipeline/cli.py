@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable
 import torch
 from torch import Tensor
+import yaml
 from ..domains.readers import READERS, read_graphs, write_jsonl
 from ..domains.graphs import decode_graphs
 from ..domains.plans import plan_tokens, plans
@@ -22,6 +23,7 @@ from ..core.denoiser import trimmed
 from ..core.sampler import Noise, Process, StepState, sample
 from ..core.fast import NFECounter
 from ..methods.exact_benchmark import method_table
+from ..methods.published import compared_yaml
 from ..methods.text_checkpoints import SCORES, TextCheckpoints, load_text_checkpoints, text_method
 
 # %% ../../nbs/7_pipeline/04_cli.ipynb #4dc56e18
@@ -132,6 +134,19 @@ def demo(
     n_lines = len(final)//64 + 2
     return '\n'*n_lines + final
 
+# %% ../../nbs/7_pipeline/04_cli.ipynb #5ec0d002
+_FIRST_RECORD = '  heldout: {}  # not sampled: held-out rows\n'
+
+def _write_records(path): # of params.yaml, whose lists name the methods
+    page = Path(path).read_text()
+    if page.count(_FIRST_RECORD) != 1: raise ValueError(f"{path}: has no section of methods, heldout first")
+    lists = yaml.safe_load(page)['lists'].values()
+    keys = dict.fromkeys(key for names in lists for key in names)
+    before, rest = page.split(_FIRST_RECORD)
+    _, blank, after = rest.partition('\n\n')
+    Path(path).write_text(f"{before}{_FIRST_RECORD}{compared_yaml(keys)}{blank}{after}")
+    return f"{path}: {len(keys)} compared methods"
+
 # %% ../../nbs/7_pipeline/04_cli.ipynb #bb62f7fc
 MARKS = '<!-- methods -->', '<!-- end of methods -->'
 
@@ -143,8 +158,10 @@ def _between_marks(page, table): # the page with the table between its marks
 
 def methods(
     to:str|None=None, # a Markdown file with the two marks; None: only return the table
+    params:str|None=None, # params.yaml: write its records of compared methods instead
 )->str: # the table, or a report
-    "Measure every method of the catalogue on an exactly solvable model, and write the table"
+    "Measure every method of the catalogue and write the table, or write the records of compared methods"
+    if params is not None: return _write_records(params)
     table = method_table()
     if to is None: return table
     page = Path(to).read_text()
@@ -203,6 +220,7 @@ def _inspect(commands):
 def _methods(commands):
     c = _command(commands, 'methods', methods)
     c.add_argument('--to', help="README.md, or another file with the marks")
+    c.add_argument('--params', help="params.yaml: write the records of the methods in its lists")
 
 # %% ../../nbs/7_pipeline/04_cli.ipynb #c4872946
 def _plans(commands):
