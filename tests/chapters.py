@@ -1,27 +1,16 @@
 """The chapters of the library and what imports what: `python tests/chapters.py` writes the map of README.md again."""
-import ast, json, pathlib, re
+import ast
+from notebooks import FOLDERS, ROOT, cells, exported, parse, source
 
-ROOT = pathlib.Path(__file__).parents[1]
-FOLDERS = sorted((ROOT/'nbs').glob('[0-9]_*'))
 BEGIN, END = '<!-- chapters -->\n', '<!-- end of chapters -->'
-
-
-def source(c): return ''.join(c['source'])
-
-
-def cells(notebook): return json.loads(notebook.read_text())['cells']
-
-
-def exported(notebook):
-    return [source(c) for c in cells(notebook) if c['cell_type'] == 'code' and re.search(r'^#\|\s*export\b', source(c), re.M)]
 
 
 def arrows():
     "{(importing chapter, imported chapter)} of exported cells"
     found = set()
     for folder in FOLDERS:
-        for text in (t for p in sorted(folder.glob('*.ipynb')) for t in exported(p)):
-            modules = [n.module for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)]
+        for c in (c for p in sorted(folder.glob('*.ipynb')) for c in cells(p) if exported(c)):
+            modules = [n.module for n in ast.walk(parse(source(c))) if isinstance(n, ast.ImportFrom)]
             found |= {(folder.name[2:], m.split('.')[1]) for m in modules if m.startswith('remask.')}
     return {(a, b) for a, b in found if a != b}
 

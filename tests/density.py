@@ -2,8 +2,9 @@
 
 `python tests/density.py FILE...` prints the figures of modules and notebooks (exported cells, then all others).
 """
-import ast, json, pathlib, re, sys
+import ast, pathlib, sys
 from typing import NamedTuple
+from notebooks import cells, exported as is_exported, is_code, parse, source
 
 SIMPLE = ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return, ast.Expr, ast.Raise, ast.Assert, ast.Delete
 COMPREHENSIONS = ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
@@ -40,9 +41,6 @@ def own_lambdas(function):
     return found
 
 
-def parse(text): return ast.parse('\n'.join('' if l.lstrip().startswith(('%', '!')) else l for l in text.splitlines()))
-
-
 def density(texts):
     "Measure pieces of Python"
     trees, texts = [parse(t) for t in texts], list(texts)
@@ -57,8 +55,7 @@ def density(texts):
 def code(path, exported):
     "The code cells of a notebook that are exported, or that are not; of a module, all of it"
     if path.suffix == '.py': return [path.read_text()] if exported else []
-    sources = [''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code']
-    return [s for s in sources if bool(re.search(r'^#\|\s*export\b', s, re.M)) == exported]
+    return [source(c) for c in cells(path) if is_code(c) and is_exported(c) == exported]
 
 
 if __name__ == '__main__':

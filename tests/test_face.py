@@ -1,10 +1,10 @@
 """What `import remask` gives, the examples of README.md, and the map of chapters."""
-import ast, doctest, importlib, pathlib, re, subprocess, sys
+import ast, doctest, importlib, re, subprocess, sys
 import pytest
 import remask
-from chapters import BEGIN, END, FOLDERS, arrows, page
+from chapters import BEGIN, END, arrows, page
+from notebooks import FOLDERS, ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT/'README.md').read_text()
 
 

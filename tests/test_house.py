@@ -2,12 +2,12 @@
 import ast, json, pathlib, re, shutil, subprocess, sys
 import pytest
 from density import code, density
+from notebooks import FOLDERS, ROOT, cells, directives, exported, is_code, parse, source
 
-ROOT = pathlib.Path(__file__).parents[1]
 BIN = pathlib.Path(sys.executable).parent
 LIBRARY = sorted((ROOT/'nbs').glob('[0-9]_*/[0-9][0-9]_*.ipynb'))
 EXPERIMENTS = sorted((ROOT/'nbs'/'experiments').glob('*/*.ipynb'))
-CHAPTERS = {p.name.split('_', 1)[1]: int(p.name[0]) for p in sorted((ROOT/'nbs').glob('[0-9]_*'))} # name -> place in the order
+CHAPTERS = {p.name.split('_', 1)[1]: int(p.name[0]) for p in FOLDERS} # name -> place in the order
 
 
 def ids(path): return f'{path.parent.name}/{path.stem}'
@@ -21,17 +21,11 @@ def chapter(path): return path.parent.name.split('_', 1)[1]
 def place(path): return CHAPTERS[chapter(path)], path.name[:2] # the order in which notebooks may import each other
 
 
-def cells(path): return json.loads(path.read_text())['cells']
-def source(c): return ''.join(c['source'])
-def is_code(c): return c['cell_type'] == 'code'
-def directives(c): return [l.strip() for l in source(c).splitlines() if l.lstrip().startswith('#|')]
-def exported(c): return is_code(c) and any(re.match(r'#\|\s*export\b', d) for d in directives(c))
 def body(c): return [l for l in source(c).splitlines() if l.strip() and not l.lstrip().startswith('#|')]
 def imports_only(c): return all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree(c).body)
 
 
-def tree(c):
-    return ast.parse('\n'.join(l for l in source(c).splitlines() if not l.lstrip().startswith(('%', '!', '#|'))))
+def tree(c): return parse(source(c))
 
 
 def module(path):
