@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['Noisy', 'uniforms', 'mask_forward', 'straight_through', 'sticky', 'spans', 'any_of', 'other_token', 'decoys',
-           'shifted']
+           'shifted', 'draw_masked']
 
 # %% ../../nbs/1_core/07_forward.ipynb #b6a8fd65
 from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from .tokens import TokenSpace, top
+from .tokens import TokenSpace, real, restrict, top
 
 # %% ../../nbs/1_core/07_forward.ipynb #0f4d0bb7
 class Noisy(NamedTuple):
@@ -163,3 +163,18 @@ def shifted(
     "Shift a row one place to the right, MASK in front: a causal network predicts every token"
     x_t = pad(x0[:, :-1], (1, 0), value=space.mask)
     return Noisy(x_t, x0 != space.pad, x0)
+
+# %% ../../nbs/1_core/07_forward.ipynb #d4a3a501
+@torch.no_grad()
+def draw_masked(
+    denoise:Callable, draw:Callable, # (x, t, real) -> Denoised; (logits, u) -> ids
+    space:TokenSpace, x0:Tensor, # (B,L) clean ids
+    alpha_t:Tensor, # (B,1) or (B,L) probability that a token stays
+    u:Tensor, # (B,L,2) uniforms
+)->tuple: # (Noisy, (B,L) ids drawn at every position)
+    "Mask tokens and let a denoiser draw all positions in one evaluation"
+    noisy = mask_forward(space, x0, alpha_t, u)
+    t = 1 - (alpha_t*torch.ones_like(x0)).mean(1)
+    out = denoise(noisy.x_t, t, real(space, x0))
+    logits = restrict(space, out.logits)
+    return noisy, draw(logits, uniforms(u, 1))

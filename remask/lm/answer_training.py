@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.forward import mask_forward
 from ..core.sampler import Policy, StepState, categorical, confidence
 from ..methods.method import look_up
-from ..policies.ranked import certainty, compete, margin, unmask_top
+from ..policies.ranked import certainty, compete, margin, random_score, unmask_top
 from ..policies.remdm import psi_score
 from ..policies.ups import by_head, on_decoded
 from .blocks import suppress_eos
@@ -72,12 +72,11 @@ def head_times_probability(
     return score
 
 # %% ../../nbs/5_lm/07_answer_training.ipynb #07a00025
-def _uniform(st): return st.u
 def _unmask_only(score): return Policy(unmask_top(score))
 
 ANSWER_SCORES = dict(
     ups=by_head(), ups_decoded=on_decoded(by_head()), ups_product=head_times_probability(),
-    tps_prob=confidence, entropy=certainty, margin=margin, psi=psi_score, chance=_uniform)
+    tps_prob=confidence, entropy=certainty, margin=margin, psi=psi_score, chance=random_score)
 
 ANSWER_RULES = dict(remask=compete, no_remask=_unmask_only)
 

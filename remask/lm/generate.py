@@ -10,18 +10,17 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 from ..core.tokens import TokenSpace
-from ..core.schedules import linear, uniform_grid
+from ..core.schedules import linear
 from ..core.denoiser import Denoised, Denoiser
-from ..core.sampler import Noise, Policy, Process, categorical, sample
+from ..core.sampler import Noise, Policy, Process, categorical
 from ..core.fast import NFECounter, count_nfe
 from ..methods.method import Method
+from ..methods.generation import sample_batches
 from ..methods.registry import get_method
 from .blocks import Writing, write
 from .hub_model import Hub
 
 # %% ../../nbs/5_lm/08_generate.ipynb #1a00e557
-def _uniform(steps, alpha, real): return uniform_grid(steps)
-
 def as_method(
     method:str|Policy|Method, # a name of `list_methods`, a policy, or a method
     parameters:dict|None=None, # of a name: eta=0.1, t_switch=0.3, ...
@@ -30,7 +29,7 @@ def as_method(
     if isinstance(method, str): return get_method(method, **parameters or {})
     if parameters: raise ValueError(f"parameters={parameters}: only a method's name takes parameters")
     if isinstance(method, Policy):
-        return Method(method, categorical(1.), 'nothing', method.name or 'policy', _uniform)
+        return Method(method, categorical(1.), 'nothing', method.name or 'policy')
     if isinstance(method, Method): return method
     raise ValueError(f"method={method!r} is no name, Policy or Method; remask.list_methods() shows the names")
 
@@ -75,12 +74,10 @@ class Output(NamedTuple):
 
 def _sample_rows(model, space, x, m, steps, seed, batch): # Output of a model that is no language model
     network = model if isinstance(model, Denoiser) else _as_denoise(model, space.V)
-    ts, rows, nfe = m.times(steps, linear, torch.ones(1, space.L, dtype=torch.bool)), [], []
-    for part, numbers in zip(x.split(batch), torch.arange(len(x)).split(batch)):
-        counter = NFECounter()
-        proc = Process(count_nfe(network, counter), linear, space)
-        rows.append(sample(proc, part, ts, m.policy, m.draw, Noise(seed, numbers)))
-        nfe.append(counter.rows)
+    ts = m.times(steps, linear, torch.ones(1, space.L, dtype=torch.bool))
+    numbers = torch.arange(len(x), device=x.device)
+    def process(counter): return Process(count_nfe(network, counter), linear, space)
+    rows, nfe = zip(*sample_batches(process, m, x, ts, numbers, seed, batch))
     return Output(torch.cat(rows), torch.cat(nfe))
 
 # %% ../../nbs/5_lm/08_generate.ipynb #af3545cf

@@ -23,11 +23,11 @@ from ..core.loss import masked_loss
 from ..core.train import batch_rows, keyed_generator
 from ..core.forward import Noisy
 from ..core.sampler import Noise, Policy, confidence
-from ..policies.ranked import certainty, compete, margin, unmask_top
+from ..policies.ranked import certainty, compete, margin, random_score, unmask_top
 from ..policies.ups import by_head, load_head, remask_noise
-from remask.lm.blocks import (
-    DualStream, Writing, answer_bce, answer_columns, gather_columns, on_answer, sft_alpha, suppress_eos,
-    write)
+from .blocks import (
+    DualStream, Writing, answer_bce, answer_columns, gather_columns, on_answer, sft_alpha,
+    suppress_eos, write)
 from .families import load_network, special_ids
 from .hub_model import Hub, declared_facts, forward_arguments, verify_facts
 
@@ -348,9 +348,7 @@ def answers(self:Hub,
     return texts
 
 # %% ../../nbs/5_lm/04_hub.ipynb #2cfcad0a
-def _random_score(st): return st.u
-
-SOURCES = dict(tps_prob=confidence, entropy=certainty, margin=margin, random=_random_score)
+SOURCES = dict(tps_prob=confidence, entropy=certainty, margin=margin, random=random_score)
 
 def lm_policy(
     policy:str='remask', # or 'no_remask', which never remasks

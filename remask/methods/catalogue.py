@@ -18,7 +18,6 @@ __all__ = ['CONSTRUCTORS', 'CATALOGUE', 'METHOD_INFO', 'Entry', 'catalogued', 'm
 import inspect
 from typing import Callable, NamedTuple
 from ..core.sampler import Policy, categorical, confidence
-from ..core.schedules import uniform_grid
 from ..policies.remdm import (
     balanced, by_confidence, by_confidence_n, cap, dfm, forward_backward, loop_grid, post_hoc,
     psi_sampler, remdm, remdm_conf, remdm_loop, remdm_switch, rescale, strategy_sigma, unmask_random)
@@ -32,7 +31,7 @@ from remask.policies.correctors import (
 from ..policies.dependence import dependence_order
 from ..policies.ups import by_head, on_decoded
 from ..policies.prism import prism
-from .method import Method, MethodInfo, look_up
+from .method import Method, MethodInfo, look_up, uniform_steps
 
 # %% ../../nbs/4_methods/03_catalogue.ipynb #89ee3f76
 class Entry(NamedTuple):
@@ -43,8 +42,6 @@ class Entry(NamedTuple):
     times: Callable     # (steps, alpha, real) -> times
     reads_complete: float # as in `Method`
 
-def _uniform(steps, alpha, real): return uniform_grid(steps)
-
 CONSTRUCTORS = {} # id -> Entry
 
 # %% ../../nbs/4_methods/03_catalogue.ipynb #14f45da3
@@ -53,7 +50,7 @@ def catalogued(
     preserves:str, # 'marginals', 'count', 'mean_count' or 'nothing'
     exact:bool=False, # reaches the distribution of an exact denoiser as steps grow
     extra:str='0', needs:str='', # NFE per step beyond the first; head it reads
-    times:Callable=_uniform, # (steps, alpha, real) -> times
+    times:Callable=uniform_steps, # (steps, alpha, real) -> times
     reads_complete:float=0., # as in `Method`
 )->Callable: # decorator
     "Add a policy constructor to the catalogue, under its own name without a leading `make_`"

@@ -13,14 +13,14 @@ __all__ = ['POLICIES', 'PUBLISHED', 'NAMED', 'Choices', 'remask_budget', 'noisy_
 import inspect, re
 from typing import Callable, NamedTuple
 from ..core.sampler import Policy, categorical, confidence, nucleus
-from ..core.schedules import linear, uniform_grid, unmasked_grid
+from ..core.schedules import linear, unmasked_grid
 from remask.policies.ranked import (
     blended, by_budget, compete, confidence_cap, falling_threshold, llada_budget, partly_random, random_score,
     unmask_top)
 from ..policies.remdm import (
     balanced, by_confidence_n, cap, decayed_budget, post_hoc, psi_score, remdm, rescale,
     schedule_budget, sigma_budget, strategy_sigma, unmask_random)
-from .method import Method, look_up
+from .method import Method, look_up, uniform_steps
 
 # %% ../../nbs/4_methods/02_published.ipynb #2cec66ea
 class Choices(NamedTuple):
@@ -264,9 +264,7 @@ def parse_name(
     return c if method_id(method_name(c)) == method_id(name) else None
 
 # %% ../../nbs/4_methods/02_published.ipynb #e97e31ec
-def _uniform(steps, alpha, real): return uniform_grid(steps)
-
-_GRIDS = dict(uniform=_uniform, unmasked=unmasked_grid)
+_GRIDS = dict(uniform=uniform_steps, unmasked=unmasked_grid)
 
 def make_method(
     *first, **choices # as in `Choices`: in their order, or by name

@@ -8,6 +8,7 @@ __all__ = ['HEADS', 'SCORES', 'RULES', 'READINGS', 'TextCheckpoints', 'load_text
            'score_consensus', 'text_method']
 
 # %% ../../nbs/4_methods/06_text_checkpoints.ipynb #1beca572
+from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple
 from ..core.tokens import TokenSpace
@@ -90,20 +91,17 @@ def score_psi(nets:TextCheckpoints, counter:NFECounter)->Callable:
 @text_score
 def score_boundaries(nets:TextCheckpoints, counter:NFECounter)->Callable:
     "Score by confidence, but keep the boundaries of words"
-    def protected(x): return boundaries(nets.vocab, x)
-    return shielded(confidence, protected)
+    return shielded(confidence, partial(boundaries, nets.vocab))
 
 @text_score
 def score_words(nets:TextCheckpoints, counter:NFECounter)->Callable:
     "Average confidence over words"
-    def groups(x): return word_of(nets.vocab, x)
-    return by_group(confidence, groups)
+    return by_group(confidence, partial(word_of, nets.vocab))
 
 @text_score
 def score_lines(nets:TextCheckpoints, counter:NFECounter)->Callable:
     "Average confidence over lines"
-    def groups(x): return line_of(nets.vocab, x)
-    return by_group(confidence, groups)
+    return by_group(confidence, partial(line_of, nets.vocab))
 
 # %% ../../nbs/4_methods/06_text_checkpoints.ipynb #136735fe
 def _process(net, counter, space): return Process(count_nfe(trimmed(net), counter), linear, space)

@@ -9,8 +9,8 @@ __all__ = ['just_written', 'prism_loss', 'prism']
 from typing import Callable
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
-from ..core.tokens import real, restrict, top
-from ..core.forward import Noisy, mask_forward, uniforms
+from ..core.tokens import top
+from ..core.forward import Noisy, draw_masked, uniforms
 from ..core.sampler import Policy, confidence
 from .ranked import remask_bottom, unmask_top
 from .ups import by_head
@@ -23,15 +23,10 @@ def just_written(
 )->Callable: # like `mask_forward`; needs three streams
     "Mask tokens and let the denoiser draw k of them in one evaluation (PRISM, arXiv 2510.01384)"
     if k < 1: raise ValueError(f"k={k}: the head is asked about at least one token")
-    @torch.no_grad()
     def forward(space, x0, alpha_t, u):
-        x_t, masked, _ = mask_forward(space, x0, alpha_t, u)
-        t = 1 - (alpha_t*torch.ones_like(x0)).mean(1)
-        out = denoise(x_t, t, real(space, x0))
-        logits = restrict(space, out.logits)
-        new = top(uniforms(u, 2), masked, k)
-        drawn = draw(logits, uniforms(u, 1))
-        return Noisy(torch.where(new, drawn, x_t), new, x0)
+        noisy, drawn = draw_masked(denoise, draw, space, x0, alpha_t, u)
+        new = top(uniforms(u, 2), noisy.asked, k)
+        return Noisy(torch.where(new, drawn, noisy.x_t), new, x0)
     return forward
 
 # %% ../../nbs/2_policies/06_prism.ipynb #05378722

@@ -10,8 +10,8 @@ import copy
 from typing import Callable
 import torch
 from torch import Tensor
-from ..core.tokens import TokenSpace, is_legal, real, restrict
-from ..core.forward import Noisy, mask_forward, other_token, uniforms
+from ..core.tokens import TokenSpace, is_legal, real
+from ..core.forward import Noisy, draw_masked, mask_forward, other_token, uniforms
 from ..core.denoiser import Denoiser
 from ..core.sampler import Process
 from .ranked import extra_pass
@@ -33,14 +33,9 @@ def own_errors(
     draw:Callable, # (logits, u) -> ids
 )->Callable: # like `random_tokens`
     "Replace tokens by the denoiser's own draws, in one evaluation"
-    @torch.no_grad()
     def corrupt(space, x0, alpha_t, u):
-        x_t, masked, _ = mask_forward(space, x0, alpha_t, u)
-        t = 1 - (alpha_t*torch.ones_like(x0)).mean(1)
-        out = denoise(x_t, t, real(space, x0))
-        logits = restrict(space, out.logits)
-        drawn = draw(logits, uniforms(u, 1))
-        return torch.where(masked, drawn, x0)
+        noisy, drawn = draw_masked(denoise, draw, space, x0, alpha_t, u)
+        return torch.where(noisy.asked, drawn, x0)
     return corrupt
 
 # %% ../../nbs/2_policies/07_wrong_token.ipynb #19ea0002
