@@ -1,4 +1,4 @@
-"""The chapters of the library and what imports what: `python tests/chapters.py` writes the map of README.md again."""
+"""The chapters of the library and their imports: `python tests/chapters.py` writes the map of README.md."""
 import ast
 from notebooks import FOLDERS, ROOT, cells, exported, parse, source
 

@@ -1,6 +1,7 @@
-"""How much one must hold in mind to read code: syntax-tree nodes of a simple statement, lambdas, nested comprehensions.
+"""How dense code is: syntax-tree nodes of a simple statement, lambdas, nested comprehensions.
 
-`python tests/density.py FILE...` prints the figures of modules and notebooks (exported cells, then all others).
+`python tests/density.py FILE...` prints the figures of modules and notebooks
+(exported cells, then all others).
 """
 import ast, pathlib, sys
 from typing import NamedTuple
@@ -47,9 +48,16 @@ def density(texts):
     every = [n for t in trees for n in ast.walk(t)]
     sizes = [len([*ast.walk(n)]) for n in every if isinstance(n, SIMPLE) and not is_docstring(n)] or [0]
     functions = [n for n in every if isinstance(n, ast.FunctionDef)]
-    return Density(len(sizes), sum(sizes)/len(sizes), sum(s > 40 for s in sizes)/len(sizes), max(sizes),
-                   sum(isinstance(n, ast.Lambda) for n in every), sum(bool(l.strip()) for t in texts for l in t.splitlines()),
-                   [f.name for f in functions if own_lambdas(f) > 1], [f.name for f in functions if depth(f) > 2])
+    return Density(
+        len(sizes),
+        sum(sizes) / len(sizes),
+        sum(s > 40 for s in sizes) / len(sizes),
+        max(sizes),
+        sum(isinstance(n, ast.Lambda) for n in every),
+        sum(bool(l.strip()) for t in texts for l in t.splitlines()),
+        [f.name for f in functions if own_lambdas(f) > 1],
+        [f.name for f in functions if depth(f) > 2],
+    )
 
 
 def code(path, exported):
@@ -58,10 +66,13 @@ def code(path, exported):
     return [source(c) for c in cells(path) if is_code(c) and is_exported(c) == exported]
 
 
+def show(path, exported, d):
+    which = 'exported' if exported else 'others'
+    print(f'{path.stem:20} {which:9} mean {d.mean:5.1f}  above 40 {d.above:6.1%}  most {d.most:4}', end='  ')
+    print(f'lambdas {d.lambdas:3} in {d.lines:4} lines ', d.crowded or '', d.nested or '')
+
+
 if __name__ == '__main__':
     for path in map(pathlib.Path, sys.argv[1:]):
         for exported in True, False:
-            if texts := code(path, exported):
-                d = density(texts)
-                print(f"{path.stem:20} {'exported' if exported else 'others':9} mean {d.mean:5.1f}  above 40 {d.above:6.1%}  most {d.most:4}  "
-                      f"lambdas {d.lambdas:3} in {d.lines:4} lines  {d.crowded or ''} {d.nested or ''}")
+            if texts := code(path, exported): show(path, exported, density(texts))

@@ -14,4 +14,6 @@ def exported(c): return is_code(c) and any(re.match(r'#\|\s*export\b', d) for d 
 
 def parse(text):
     "Parse Python with the magics and directives of notebooks"
-    return ast.parse('\n'.join('' if l.lstrip().startswith(('%', '!', '#|')) else l for l in text.splitlines()))
+    return ast.parse(
+        '\n'.join('' if l.lstrip().startswith(('%', '!', '#|')) else l for l in text.splitlines())
+    )

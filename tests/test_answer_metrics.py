@@ -1,4 +1,4 @@
-"""Answers found and compared, programs run apart, intervals against their definitions, mistakes planted and mended."""
+"""Extraction, comparison, programs in a process apart, intervals by definition, injected errors."""
 import math, pathlib
 from fractions import Fraction
 
@@ -41,7 +41,10 @@ def test_answers_are_compared(a, b, want): assert same_answer(a, b) is want and 
 
 @given(st.fractions())
 def test_numbers_are_read_exactly(q):
-    assert parse_number(f'{q.numerator}/{q.denominator}') == q and parse_number(rf'\frac{{{q.numerator}}}{{{q.denominator}}}') == q
+    assert (
+        parse_number(f'{q.numerator}/{q.denominator}') == q
+        and parse_number(rf'\frac{{{q.numerator}}}{{{q.denominator}}}') == q
+    )
     assert parse_number(f'{q.numerator:,}') == q.numerator and parse_number(str(float(Fraction(q.numerator,
         8)))) is not None
 
@@ -81,7 +84,10 @@ def test_a_number_is_itself_in_every_writing(whole, part, minus, gap, wide, arou
     assert not same_answer(written, str(value + 1)) and (value == 0
         or not same_answer(written, around.format(text.lstrip(''.join(MINUS)) if whole < 0 else '-' + text)))
     assert parse_number(extract(f'First 7, then it is {text}. So that is all')) == value
-    assert parse_number(extract(f'Some 3.\n#### {written}\n')) == value and parse_number(extract(rf'Box \boxed{{{written}}} and 5')) == value
+    assert (
+        parse_number(extract(f'Some 3.\n#### {written}\n')) == value
+        and parse_number(extract(rf'Box \boxed{{{written}}} and 5')) == value
+    )
 
 
 @pytest.mark.parametrize('text, want', [
@@ -143,7 +149,18 @@ def test_no_text_is_too_odd_to_be_judged(a, b):
 
 def test_long_texts_are_judged_quickly():
     import time
-    for text in '1 '*20_000, ' '*20_000 + '1', '1,234'*5000, '\\frac'*5000, '{'*20_000, '-'*20_000, 'a '*20_000 + '1', '1' + '\u2009'*20_000, '\\boxed{'*3000:
+
+    for text in (
+        '1 ' * 20_000,
+        ' ' * 20_000 + '1',
+        '1,234' * 5000,
+        '\\frac' * 5000,
+        '{' * 20_000,
+        '-' * 20_000,
+        'a ' * 20_000 + '1',
+        '1' + '\u2009' * 20_000,
+        '\\boxed{' * 3000,
+    ):
         start = time.perf_counter()
         extract(text), parse_number(text), same_answer(text, '1'), program_in(text)
         assert time.perf_counter() - start < 3, text[:10]
@@ -168,7 +185,8 @@ def test_an_endless_program_is_ended():
 
 
 def test_there_is_no_network_or_it_is_said():
-    code = 'import socket; s = socket.socket(); s.settimeout(1)\ntry: s.connect(("127.0.0.1", 9))\nexcept OSError as e: assert e.errno == 101, e'
+    code = ('import socket; s = socket.socket(); s.settimeout(1)\ntry: s.connect(("127.0.0.1", 9))\n'
+            'except OSError as e: assert e.errno == 101, e')
     got = run_program(code)
     assert got.passed or got.open == 'network'
 
@@ -189,23 +207,50 @@ def test_pass_at_k_is_the_share_of_draws():
     with pytest.raises(ValueError, match='ask for 1 to 5'): pass_at(6, passed)
 
 
-# ---- every published set: the records as they are published (some fields that are not read left out), right and wrong answers
+# ---- every published set: records as published (without fields not read), right and wrong answers
 
-MATH = [dict(problem='Convert to polar coordinates.', subject='Precalculus', level=2,
-             unique_id='test/precalculus/807.json', answer=r'\left( 3, \frac{\pi}{2} \right)',
-             solution='We have $r = 3$.\n\nTherefore, the polar coordinates are $\\boxed{\\left( 3, \\frac{\\pi}{2} \\right)}.$'),
-        dict(problem='What is $1-3$?', subject='Prealgebra', level=1, unique_id='b', answer='-2',
-             solution=r'It is $\boxed{-2}$.'),
-        dict(problem='Half of it?', subject='Prealgebra', level=1, unique_id='c', answer=r'\frac{1}{2}',
-             solution=r'It is $\boxed{\frac12}$.')]
+MATH = [
+    dict(
+        problem='Convert to polar coordinates.',
+        subject='Precalculus',
+        level=2,
+        unique_id='test/precalculus/807.json',
+        answer=r'\left( 3, \frac{\pi}{2} \right)',
+        solution='We have $r = 3$.\n\nTherefore, the polar coordinates are '
+        '$\\boxed{\\left( 3, \\frac{\\pi}{2} \\right)}.$',
+    ),
+    dict(
+        problem='What is $1-3$?',
+        subject='Prealgebra',
+        level=1,
+        unique_id='b',
+        answer='-2',
+        solution=r'It is $\boxed{-2}$.',
+    ),
+    dict(
+        problem='Half of it?',
+        subject='Prealgebra',
+        level=1,
+        unique_id='c',
+        answer=r'\frac{1}{2}',
+        solution=r'It is $\boxed{\frac12}$.',
+    ),
+]
 GSM = [dict(question='How many clips?', answer='48/2 = <<48/2=24>>24\n#### 72'),
        dict(question='What is left?', answer='Lost 3.\n#### -1,234')]
 S1K = [dict(question='q', solution=t, deepseek_thinking_trajectory='x')
        for t in ('128', 'So\n\nthe answer is \\boxed{2\\sqrt{3}}.', 'The probability is 2/3.', 'yes')]
-HUMANEVAL = [dict(task_id='HumanEval/53',
-                  prompt='\n\ndef add(x: int, y: int):\n    """Add two numbers x and y\n    >>> add(2, 3)\n    5\n    """\n',
-                  entry_point='add', canonical_solution='    return x + y\n',
-                  test='\n\nMETADATA = {}\n\n\ndef check(candidate):\n    import random\n\n    assert candidate(0, 1) == 1\n    assert candidate(2, 3) == 5\n')]
+HUMANEVAL = [
+    dict(
+        task_id='HumanEval/53',
+        prompt='\n\ndef add(x: int, y: int):\n'
+        '    """Add two numbers x and y\n    >>> add(2, 3)\n    5\n    """\n',
+        entry_point='add',
+        canonical_solution='    return x + y\n',
+        test='\n\nMETADATA = {}\n\n\ndef check(candidate):\n    import random\n\n'
+        '    assert candidate(0, 1) == 1\n    assert candidate(2, 3) == 5\n',
+    )
+]
 MBPP = [dict(text='Write a function to add.', code='def add(a, b):\r\n\ts = a + b\r\n\treturn s', task_id=601,
              test_setup_code='', challenge_test_list=[],
              test_list=['assert add(1, 2) == 3', 'assert add(2, 2) == 4'])]
@@ -269,8 +314,10 @@ def test_programs_run_only_with_consent(name, monkeypatch):
     monkeypatch.setattr(judging, 'run_program', lambda *a: pytest.fail('it was run'))
     pairs = as_pairs(CASES[name][0], name)
     for how in {}, dict(programs='refuse'), dict(programs=True), dict(programs='yes'):
-        with pytest.raises(ValueError,
-                           match=rf"answers of {name} are programs, which would be run on this machine: pass programs='run'") as e:
+        with pytest.raises(
+            ValueError,
+            match=rf"answers of {name} are programs, which would be run on this machine: pass programs='run'",
+        ) as e:
             right_answers(name, pairs, [p.answer for p in pairs], **how)
         assert '\n' not in str(e.value) and len(str(e.value)) < 300
 
@@ -427,6 +474,8 @@ def test_confusion_at_the_matched_line_balances():
     wrong, use = torch.rand(30, 12, generator=g) < .2, torch.rand(30, 12, generator=g) < .8
     s = torch.rand(30, 12, generator=g) - .3*wrong
     f = detection_metrics(s, wrong, use)
-    assert f['misses_matched'] == f['false_alarms_matched'] and f['hits_matched'] + f['misses_matched'] == int((wrong & use).sum())
+    assert f['misses_matched'] == f['false_alarms_matched'] and f['hits_matched'] + f[
+        'misses_matched'
+    ] == int((wrong & use).sum())
     assert sum(v for k, v in f.items() if 'at_0.5' in k) == int(use.sum()) and .5 < f['auc'] < 1
     assert f['hits_at_0.5'] == int(((s < .5) & wrong & use).sum())

@@ -7,7 +7,7 @@ from remask.core.sampler import categorical
 from remask.core.tokens import TokenSpace
 from remask.lm.answer_training import (
     ANSWER_RULES, ANSWER_SCORES, AnswerTrace, accuracy_by_kind, answer_policy, own_predictions, rows_of_kind)
-from remask.lm.blocks import Writing, columns, write
+from remask.lm.blocks import GenerationOptions, columns, generate_blocks
 from remask.policies.ups import remask_noise
 
 V, L, P, MASK, PAD, EOS = 9, 10, 3, 7, 8, 6
@@ -37,12 +37,12 @@ def test_own_predictions_are_drawn_from_the_model_at_masked_positions_only(forwa
     x0, u, alpha = clean(), uniforms(40, L, 3), torch.tensor([[.4]])
     before = forward(SPACE, x0, alpha, u)
     after = own_predictions(model, .5, forward)(SPACE, x0, alpha, u)
-    filled = before.asked & ~after.asked
+    filled = before.in_loss & ~after.in_loss
     guess = categorical()(model(before.x_t, 0., None).logits, u[..., 1])
-    assert torch.equal(filled, before.asked & (u[..., 2] < .5)) and filled.any()
+    assert torch.equal(filled, before.in_loss & (u[..., 2] < .5)) and filled.any()
     assert torch.equal(after.x_t[filled], guess[filled])
     assert torch.equal(after.x_t[~filled], before.x_t[~filled])
-    assert torch.equal(after.asked, after.x_t == MASK)
+    assert torch.equal(after.in_loss, after.x_t == MASK)
 
 
 def test_own_predictions_build_no_graph():
@@ -66,8 +66,8 @@ def test_kinds_are_selected_by_name_and_their_parts_are_the_whole():
 @pytest.mark.parametrize('score', ANSWER_SCORES)
 def test_every_rule_and_score_keeps_the_count_of_masked_positions_and_the_prompt(rule, score):
     x, trace = prompts(), AnswerTrace(MASK, rows=2)
-    how = Writing(answer_policy(rule, score, (EOS,)), categorical(), block=7, steps=3)
-    got = write(columns(model), SPACE, x, how, callback=trace)
+    how = GenerationOptions(answer_policy(rule, score, (EOS,)), categorical(), block=7, steps=3)
+    got = generate_blocks(columns(model), SPACE, x, how, callback=trace)
     assert torch.equal(got[:, :P], x[:, :P]) and (got < MASK).all()
     assert [m.unique().tolist() for m in trace.masked] == [[4], [2], [0]]
     assert len(trace.film) == 3 and torch.equal(trace.film[-1].long(), got[:2])
@@ -76,8 +76,8 @@ def test_every_rule_and_score_keeps_the_count_of_masked_positions_and_the_prompt
 def test_only_the_rule_remask_remasks():
     for rule in ANSWER_RULES:
         trace = AnswerTrace(MASK)
-        how = Writing(answer_policy(rule, 'chance'), categorical(), block=7, steps=7)
-        write(columns(model), SPACE, prompts(), how, callback=trace)
+        how = GenerationOptions(answer_policy(rule, 'chance'), categorical(), block=7, steps=7)
+        generate_blocks(columns(model), SPACE, prompts(), how, callback=trace)
         assert bool(trace.remasks.any()) == (rule == 'remask')
 
 

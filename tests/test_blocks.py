@@ -8,9 +8,26 @@ from remask.core.files import save_net
 from remask.core.fast import NFECounter
 from remask.core.forward import Noisy
 from remask.lm.blocks import (
-    Streamed, Writing, after_position, after_token, answer_bce, answer_loss, columns, drawn, load_scorer,
-    log_likelihood, on_answer, quota_first, quota_from_ratios, quota_last, sft, sft_alpha, strata,
-    suppress_eos, write)
+    Streamed,
+    GenerationOptions,
+    after_position,
+    after_token,
+    answer_bce,
+    answer_loss,
+    columns,
+    draw_at,
+    load_scorer,
+    log_likelihood,
+    on_answer,
+    quota_first,
+    quota_from_ratios,
+    quota_last,
+    sft,
+    sft_alpha,
+    strata,
+    suppress_eos,
+    generate_blocks,
+)
 from remask.policies.ranked import certainty, compete, llada, margin, unmask_top
 from remask.core.sampler import Noise, Policy, categorical, confidence
 from remask.core.tokens import TokenSpace
@@ -100,7 +117,9 @@ def test_ratios_and_steps_must_agree():
 @pytest.mark.parametrize('block, steps', [(16, 16), (8, 3), (4, 4), (2, 5)])
 def test_confidence_ordered_unmasking_is_the_published_rule(block, steps, suppress, scale):
     policy = Policy(unmask_top(suppress_eos(confidence, [EOS, EOT]))) if suppress else llada()
-    got = write(ASK, SPACE, prompts(), Writing(policy, block=block, steps=steps, guidance=scale))
+    got = generate_blocks(
+        ASK, SPACE, prompts(), GenerationOptions(policy, block=block, steps=steps, guidance=scale)
+    )
     assert got.equal(published(prompts(), block, steps, None, scale, suppress))
 
 
@@ -111,13 +130,13 @@ def test_competition_is_the_published_rule(block, steps, suppress, source):
     if source == 'ups' and suppress: pytest.skip('the published EOS suppression does not reach a head')
     score = by_head() if source == 'ups' else confidence
     if suppress: score = suppress_eos(score, [EOS, EOT])
-    got = write(ASK, SPACE, prompts(), Writing(compete(score), block=block, steps=steps))
+    got = generate_blocks(ASK, SPACE, prompts(), GenerationOptions(compete(score), block=block, steps=steps))
     assert got.equal(published(prompts(), block, steps, source, 0., suppress))
 
 
 def test_an_end_that_is_not_legal_is_never_generated():
     bare = TokenSpace(MASK, PAD, SPACE.legal & (torch.arange(V) != EOS))
-    got = write(ASK, bare, prompts(), Writing(block=8, steps=8))
+    got = generate_blocks(ASK, bare, prompts(), GenerationOptions(block=8, steps=8))
     assert (got != EOS).all() and got.equal(published(prompts(), 8, 8, no_eos=True))
 
 
@@ -126,7 +145,7 @@ SOURCES = dict(ups=by_head(), tps_prob=confidence, random=lambda st: st.u, entro
 
 
 @pytest.mark.parametrize('plan', [quota_first, quota_last])
-@pytest.mark.parametrize('draw', [drawn(0.), drawn(1.)])
+@pytest.mark.parametrize('draw', [draw_at(0.), draw_at(1.)])
 @pytest.mark.parametrize('name', SOURCES)
 def test_the_number_of_masked_positions_does_not_depend_on_the_score(name, draw, plan):
     curve, steps = [], 5
@@ -134,7 +153,10 @@ def test_the_number_of_masked_positions_does_not_depend_on_the_score(name, draw,
         whole_block = st.ours.sum(1) == 8
         masked = (x == MASK) & whole_block[:, None]
         curve.append(masked.sum(1).tolist())
-    write(ASK, SPACE, prompts(), Writing(compete(SOURCES[name]), draw, 8, steps, plan), callback=note)
+
+    generate_blocks(
+        ASK, SPACE, prompts(), GenerationOptions(compete(SOURCES[name]), draw, 8, steps, plan), callback=note
+    )
     K = plan(torch.tensor([[8]]), steps)[0, 1:]
     assert curve == [[int(16 - 8*n - k)]*3 for n in range(2) for k in K]
 
@@ -142,7 +164,10 @@ def test_the_number_of_masked_positions_does_not_depend_on_the_score(name, draw,
 def test_remasking_happens_and_stays_in_its_block():
     taken, seen = 0, []
     def note(st, x, keep): seen.append(x)
-    write(ASK, SPACE, prompts(8), Writing(compete(by_head()), drawn(1.), 8, 8), callback=note)
+
+    generate_blocks(
+        ASK, SPACE, prompts(8), GenerationOptions(compete(by_head()), draw_at(1.0), 8, 8), callback=note
+    )
     for before, after in zip(seen, seen[1:]): taken += ((before != MASK) & (after == MASK)).sum().item()
     assert taken > 0
     done = seen[7][:, 4:12]
@@ -164,16 +189,19 @@ def holes():
 @pytest.mark.parametrize('block, steps', [(16, 16), (4, 2), (3, 7)])
 def test_masked_positions_are_filled_and_given_tokens_stay(policy, block, steps):
     x = holes()
-    got = write(ASK, SPACE, x, Writing(policy, drawn(1.), block, steps))
+    got = generate_blocks(ASK, SPACE, x, GenerationOptions(policy, draw_at(1.), block, steps))
     assert got[x != MASK].equal(x[x != MASK])
     assert SPACE.legal[0][got[x == MASK]].all()
 
 
-@pytest.mark.parametrize('draw', [drawn(0.), drawn(1.), categorical(.7)])
+@pytest.mark.parametrize('draw', [draw_at(0.), draw_at(1.), categorical(.7)])
 def test_a_row_does_not_depend_on_its_batch(draw):
-    x, how, ids = holes(), Writing(compete(by_head()), draw, 4, 3), torch.tensor([7, 2, 9])
-    whole = write(ASK, SPACE, x, how, Noise(3, ids))
-    for i in range(3): assert write(ASK, SPACE, x[i:i+1], how, Noise(3, ids[i:i+1])).equal(whole[i:i+1])
+    x, how, ids = holes(), GenerationOptions(compete(by_head()), draw, 4, 3), torch.tensor([7, 2, 9])
+    whole = generate_blocks(ASK, SPACE, x, how, Noise(3, ids))
+    for i in range(3):
+        assert generate_blocks(ASK, SPACE, x[i : i + 1], how, Noise(3, ids[i : i + 1])).equal(
+            whole[i : i + 1]
+        )
 
 
 def test_padding_on_either_side_gives_the_same_answer():
@@ -183,7 +211,7 @@ def test_padding_on_either_side_gives_the_same_answer():
     row = [1, 2, 3] + [MASK]*8
     a = torch.tensor([[PAD]*3 + row + [PAD]*6])
     b = torch.tensor([row + [PAD]*9])
-    def answer(x): return write(columns(net), SPACE, x, Writing(block=4, steps=4))
+    def answer(x): return generate_blocks(columns(net), SPACE, x, GenerationOptions(block=4, steps=4))
     assert answer(a)[0, 3:14].equal(answer(b)[0, :11])
 
 
@@ -191,11 +219,11 @@ def test_only_positions_that_can_change_are_evaluated():
     "More steps than tokens cost nothing (the published loop goes on evaluating)"
     for steps in 4, 50:
         counter = NFECounter()
-        write(ASK, SPACE, prompts(), Writing(block=4, steps=steps), count=counter.add)
+        generate_blocks(ASK, SPACE, prompts(), GenerationOptions(block=4, steps=steps), count=counter.add)
         assert (counter.rows == 16).all()
     counter, x = NFECounter(), prompts()
     x[1, 6:] = 3                                                      # two holes in one row
-    write(ASK, SPACE, x, Writing(block=4, steps=4, guidance=1.), count=counter.add)
+    generate_blocks(ASK, SPACE, x, GenerationOptions(block=4, steps=4, guidance=1.), count=counter.add)
     assert counter.rows.tolist() == [32, 4, 32]
 
 
@@ -205,7 +233,7 @@ def test_ties_go_to_the_first():
     order = []
     def note(st, x, keep): order.append(x[0])
     policy = compete(lambda st: 0*st.p)
-    write(ASK, SPACE, prompts(1), Writing(policy, block=16, steps=16), callback=note)
+    generate_blocks(ASK, SPACE, prompts(1), GenerationOptions(policy, block=16, steps=16), callback=note)
     for i, x in enumerate(order):
         assert (x[4:5 + i] != MASK).all()
         assert (x[5 + i:] == MASK).all()
@@ -221,7 +249,7 @@ def test_an_exact_detector_leads_to_the_correct_answer():
         return Denoised(5.*torch.nn.functional.one_hot(guess, V), None, dict(ups=score))
     x = torch.where(torch.arange(L) < 4, gold, MASK)
     def accuracy(policy):
-        out = write(columns(noisy_denoise), SPACE, x, Writing(policy, block=16, steps=48))
+        out = generate_blocks(columns(noisy_denoise), SPACE, x, GenerationOptions(policy, block=16, steps=48))
         return (out == gold)[:, 4:].double().mean().item()
     assert accuracy(compete(by_head())) > .95 > accuracy(llada())
 
@@ -229,7 +257,7 @@ def test_an_exact_detector_leads_to_the_correct_answer():
 def test_a_head_that_is_missing_is_an_error():
     bare = columns(lambda x, t, ok: denoise(x)._replace(heads={}))
     with pytest.raises(ValueError, match="no head 'ups'"):
-        write(bare, SPACE, prompts(), Writing(compete(by_head()), block=4, steps=2))
+        generate_blocks(bare, SPACE, prompts(), GenerationOptions(compete(by_head()), block=4, steps=2))
 
 
 # ---- 7, 8: draws and EOS suppression
@@ -238,7 +266,7 @@ def test_a_head_that_is_missing_is_an_error():
 def test_draws_have_the_softmax_frequencies(T):
     z = torch.randn(700, generator=torch.Generator().manual_seed(1))*2
     n, u = 200_000, torch.rand(200_000, generator=torch.Generator().manual_seed(3)).double()
-    got = drawn(T)(z.expand(1, n, -1), u[None])[0].bincount(minlength=700).double()
+    got = draw_at(T)(z.expand(1, n, -1), u[None])[0].bincount(minlength=700).double()
     want = softmax(z.double()/T, -1)*n
     big = want > 5
     def grouped(n): return torch.cat([n[big], n[~big].sum()[None]]) # the rare ids together
@@ -252,12 +280,15 @@ def test_draws_have_the_softmax_frequencies(T):
 def test_draws_never_have_probability_0():
     z = torch.full((1, 3, 600), -math.inf); z[0, :, 599] = 1.; z[0, :, 3] = 0.
     for u in (0., .5, 1 - 2**-53):
-        assert set(drawn(1.)(z, torch.full((1, 3), u).double())[0].tolist()) <= {3, 599}
-    with pytest.raises(ValueError, match='temperature=-1'): drawn(-1)
+        assert set(draw_at(1.)(z, torch.full((1, 3), u).double())[0].tolist()) <= {3, 599}
+    with pytest.raises(ValueError, match='temperature=-1'): draw_at(-1)
 
 
 def test_temperature_zero_uses_no_noise():
-    def answer(seed): return write(ASK, SPACE, prompts(), Writing(compete(), drawn(0.), 8, 8), noise(seed))
+    def answer(seed):
+        return generate_blocks(
+            ASK, SPACE, prompts(), GenerationOptions(compete(), draw_at(0.0), 8, 8), noise(seed)
+        )
     def noise(seed): return Noise(seed, torch.arange(3))
     assert answer(0).equal(answer(1))
 
@@ -273,7 +304,9 @@ def test_eos_suppression_acts_alike_at_every_temperature(T):
         return Denoised(z)
     def note(st, x, keep): late_ones.append(((x == EOS) | (x == EOT)).any().item())
     policy = Policy(unmask_top(suppress_eos(confidence, [EOS, EOT])))
-    write(columns(likes_ends), SPACE, prompts(1), Writing(policy, drawn(T), 16, 16), callback=note)
+    generate_blocks(
+        columns(likes_ends), SPACE, prompts(1), GenerationOptions(policy, draw_at(T), 16, 16), callback=note
+    )
     assert not any(late_ones[:4]) and all(late_ones[4:])                # four positions are free of ends
 
 
@@ -348,7 +381,9 @@ def test_noise_rates_on_the_answer_and_none_on_the_prompt():
 
 def test_a_mask_in_the_data_is_not_noise():
     x0 = clean(4); x0[:, 2] = MASK
-    assert not on_answer(after_position(8))(SPACE, x0, torch.zeros(4, 1), torch.rand(4, L)).asked[:, 2].any()
+    assert (
+        not on_answer(after_position(8))(SPACE, x0, torch.zeros(4, 1), torch.rand(4, L)).in_loss[:, 2].any()
+    )
 
 
 def test_the_published_weights():
@@ -431,14 +466,16 @@ def test_a_dual_stream_trains_in_fit_and_its_copy_reads_its_own_network(tmp_path
 @pytest.mark.parametrize('change, why',
     [(dict(block=0), 'block=0'), (dict(steps=0), 'steps=0'), (dict(guidance=-1.), 'guidance=-1')])
 def test_impossible_options_are_named(change, why):
-    with pytest.raises(ValueError, match=why): write(ASK, SPACE, prompts(), Writing(**change))
+    with pytest.raises(ValueError, match=why):
+        generate_blocks(ASK, SPACE, prompts(), GenerationOptions(**change))
 
 
 def test_an_empty_answer_and_a_space_with_different_ids_are_refused():
-    with pytest.raises(ValueError, match='the answer is empty'): write(ASK, SPACE, clean(2), Writing())
+    with pytest.raises(ValueError, match='the answer is empty'):
+        generate_blocks(ASK, SPACE, clean(2), GenerationOptions())
     odd = SPACE.legal.clone(); odd[3, 2] = False
     with pytest.raises(ValueError, match='same ids everywhere'):
-        write(ASK, TokenSpace(MASK, PAD, odd), prompts(), Writing())
+        generate_blocks(ASK, TokenSpace(MASK, PAD, odd), prompts(), GenerationOptions())
 
 
 def test_the_output_of_the_network_is_not_changed():
@@ -448,8 +485,8 @@ def test_the_output_of_the_network_is_not_changed():
         out = denoise(x)
         kept.setdefault('a', (out.logits, out.logits.clone()))
         return out
-    write(columns(say), SPACE, prompts(),
-          Writing(compete(suppress_eos(confidence, [EOS])), drawn(1.), 8, 4, guidance=1.))
+    generate_blocks(columns(say), SPACE, prompts(),
+          GenerationOptions(compete(suppress_eos(confidence, [EOS])), draw_at(1.), 8, 4, guidance=1.))
     assert kept['a'][0].equal(kept['a'][1])
 
 
@@ -499,17 +536,23 @@ ROWS = [prompt + [MASK]*12 for prompt in ([1, 2, 3], [7], [4, 5, 6, 7, 8])]
 
 
 @pytest.mark.parametrize('filler', [0, 5, EOS])
-@pytest.mark.parametrize('how', [
-    Writing(block=4, steps=4), Writing(compete(confidence), drawn(1.), block=6, steps=3),
-    Writing(block=4, steps=2, aligned=True), Writing(block=4, steps=4, guidance=.5)])
+@pytest.mark.parametrize(
+    'how',
+    [
+        GenerationOptions(block=4, steps=4),
+        GenerationOptions(compete(confidence), draw_at(1.0), block=6, steps=3),
+        GenerationOptions(block=4, steps=2, aligned=True),
+        GenerationOptions(block=4, steps=4, guidance=0.5),
+    ],
+)
 def test_the_id_at_positions_that_do_not_exist_changes_nothing(how, filler):
     "Alone and in a batch, whatever the filler: the same tokens"
     space = wide_space(17)
     x, real = padded(ROWS, filler)
-    together = write(columns(attentive), space, x, how, real=real)
+    together = generate_blocks(columns(attentive), space, x, how, real=real)
     for i, r in enumerate(ROWS):
         one = wide_space(len(r))
-        alone = write(columns(attentive), one, torch.tensor([r]), how, Noise(0, torch.tensor([i])))
+        alone = generate_blocks(columns(attentive), one, torch.tensor([r]), how, Noise(0, torch.tensor([i])))
         assert together[i, -len(r):].equal(alone[0])
     answer = (x == MASK).clone()
     clean = torch.where(answer, together, x)
@@ -525,8 +568,8 @@ def test_aligned_blocks_are_counted_from_the_first_real_position():
     x, real = padded(ROWS, 0)
     seen = []
     def note(st, now, keep): seen.append(now == MASK)
-    how = Writing(block=4, steps=1, aligned=True)
-    write(columns(attentive), wide_space(17), x, how, real=real, callback=note)
+    how = GenerationOptions(block=4, steps=1, aligned=True)
+    generate_blocks(columns(attentive), wide_space(17), x, how, real=real, callback=note)
     first = real.int().argmax(1)
     for n, left in enumerate(seen):
         for i in range(3):
@@ -560,10 +603,10 @@ def test_an_answer_that_has_ended_costs_nothing_more(block, steps, remasks, aske
     def ask(x, t, ok, at):
         rows.append(len(x))
         return ending(after)(x, t, ok, at)
-    how = Writing(policy, block=block, steps=steps)
-    full = write(ask, SPACE, x, how)
+    how = GenerationOptions(policy, block=block, steps=steps)
+    full = generate_blocks(ask, SPACE, x, how)
     n, rows = sum(rows), []
-    out = write(ask, SPACE, x, how._replace(ends=(EOS, EOT)), count=count)
+    out = generate_blocks(ask, SPACE, x, how._replace(ends=(EOS, EOT)), count=count)
     assert spent.tolist() == asked and sum(rows) == spent.sum() and n == 64
     for a, b, end in zip(full.tolist(), out.tolist(), after):
         assert a[:end + 1] == b[:end + 1] and set(b[end:]) <= {EOS}
@@ -577,5 +620,5 @@ def test_an_end_inside_the_prompt_or_after_a_masked_position_ends_nothing():
         likely = torch.where(at == L - 1, EOS, 3)[..., None]
         logits = torch.full((*at.shape, V), -9.).scatter(-1, likely, sure)
         return Denoised(logits, None, {})
-    out = write(ask, SPACE, x, Writing(block=16, steps=16, ends=(EOS,)), count=spent.add_)
+    out = generate_blocks(ask, SPACE, x, GenerationOptions(block=16, steps=16, ends=(EOS,)), count=spent.add_)
     assert spent.item() == 16 and out[0].tolist() == [3, EOS, EOS, 1, *[3]*15, EOS]

@@ -1,4 +1,4 @@
-"""The comparison: the published figures are what was printed, tables say what the records say, pictures are honest."""
+"""The comparison: published figures as printed, tables equal their records, pictures show what they claim."""
 import json, pathlib
 import matplotlib
 matplotlib.use('Agg')

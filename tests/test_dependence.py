@@ -9,7 +9,7 @@ from remask.methods.registry import dependence_method
 from remask.policies.dependence import (
     conditional_dependence, geometric_grid, pairwise_dependence, resample_implausible,
     select_independent)
-from remask.core.tokens import hide
+from remask.core.tokens import fully_masked
 from remask.core.exact import markov, sudoku, tv_to_exact
 
 N = 4000
@@ -17,7 +17,7 @@ N = 4000
 
 def draw(model, policy, ts, n=N, alpha=linear, **more):
     proc = Process(lambda x, t, real: Denoised(model.logits(x)), alpha, model.space)
-    x = hide(model.space, torch.ones(n, model.space.L) > 0)
+    x = fully_masked(model.space, torch.ones(n, model.space.L) > 0)
     return sample(proc, x, ts, policy, categorical(), Noise(5, torch.arange(n)), **more)
 
 
@@ -82,7 +82,13 @@ def test_an_unmasked_position_separates_its_neighbours():
     assert chosen[0, :4].sum() == 1 and chosen[0, 5:].sum() == 1       # one on either side
 
 
-@pytest.mark.parametrize('make', [
-    lambda: geometric_grid(.5), lambda: resample_implausible(share=2), lambda: resample_implausible(bar=-1)])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda: geometric_grid(0.5),
+        lambda: resample_implausible(share=2),
+        lambda: resample_implausible(below=-1),
+    ],
+)
 def test_bad_arguments_are_refused(make):
     with pytest.raises(ValueError): make()

@@ -7,7 +7,7 @@ from remask.core.denoiser import Denoised
 from remask.core.sampler import Noise, Policy, Process, categorical, sample
 from remask.policies.remdm import (
     balanced, by_confidence_n, cap, post_hoc, psi_score, remdm, schedule_budget, strategy_sigma)
-from remask.policies.ranked import by_budget, llada, random_order
+from remask.policies.ranked import davis_count, llada, random_order
 from remask.core.fast import deduplicated
 from remask.core.exact import markov, sudoku, tv_to_exact
 
@@ -55,8 +55,8 @@ def test_and_with_a_schedule_for_every_position(name, limits):
 
 def test_remasking_by_confidence_is_not_exact_with_any_confidence(limits):
     "It remasks rare tokens more often, balanced or post-hoc, by confidence or psi"
-    policies = [balanced(strategy_sigma(by_confidence_n)), post_hoc(by_budget, by_confidence_n)]
-    policies.append(post_hoc(by_budget, by_confidence_n, trust=psi_score))
+    policies = [balanced(strategy_sigma(by_confidence_n)), post_hoc(davis_count, by_confidence_n)]
+    policies.append(post_hoc(davis_count, by_confidence_n, trust=psi_score))
     for policy in policies: assert tv_to_exact(CHAIN, draw(CHAIN, policy, 32, N)) > limits[CHAIN]
 
 

@@ -9,8 +9,13 @@ README = (ROOT/'README.md').read_text()
 
 
 def test_importing_it_imports_no_torch():
-    code = "import sys, remask; print(sorted({'torch', 'pandas', 'transformers', 'mlflow'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT).stdout == '[]\n'
+    code = (
+        "import sys, remask; print(sorted({'torch', 'pandas', 'transformers', 'mlflow'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT).stdout
+        == '[]\n'
+    )
 
 
 @pytest.mark.parametrize('name', remask._FACE)
@@ -20,7 +25,12 @@ def test_every_name_of_the_face_is_there_and_documented(name):
 
 def test_type_checkers_see_the_same_names():
     tree = ast.parse((ROOT/'remask'/'__init__.py').read_text())
-    seen = {a.name: n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level == 1 for a in n.names}
+    seen = {
+        a.name: n.module
+        for n in ast.walk(tree)
+        if isinstance(n, ast.ImportFrom) and n.level == 1
+        for a in n.names
+    }
     assert seen == remask._FACE and (ROOT/'remask'/'py.typed').exists()
 
 

@@ -11,7 +11,7 @@ from remask.lm.families import FAMILIES, family_of, load_network
 from remask.lm.hub import Tuning, finetune, load_hub, put_dual_stream, save_hub_head, semi_autoregressive
 from remask.lm.hub_model import Hub, wrap
 from remask.evaluate.answer_metrics import inject_errors
-from remask.lm.blocks import Writing, after_position
+from remask.lm.blocks import GenerationOptions, after_position
 from remask.core.sampler import Noise, nucleus, sample
 from remask.core.schedules import uniform_grid
 transformers.utils.logging.set_verbosity_error()
@@ -271,8 +271,10 @@ def test_padding_is_no_id(tmp_path):
     x, real = hub.rows(['1<eos>2=', '<pad>+<eos>', '7='], 4)
     assert real.sum(1).tolist() == [8, 7, 6]
     assert x[0, :4].tolist() == hub.coded(['1<eos>2='])[0]
-    together = hub.answers(['1<eos>2=', '<pad>+<eos>', '7='], 8, Writing(block=4, steps=4))
-    assert together == hub.answers(['1<eos>2=', '<pad>+<eos>', '7='], 8, Writing(block=4, steps=4), batch=1)
+    together = hub.answers(['1<eos>2=', '<pad>+<eos>', '7='], 8, GenerationOptions(block=4, steps=4))
+    assert together == hub.answers(
+        ['1<eos>2=', '<pad>+<eos>', '7='], 8, GenerationOptions(block=4, steps=4), batch=1
+    )
 
 
 def test_mask_is_the_last_column_and_there_is_no_pad(tmp_path):
@@ -281,7 +283,7 @@ def test_mask_is_the_last_column_and_there_is_no_pad(tmp_path):
     tok.save_pretrained(tmp_path)
     hub = opened(tmp_path)
     assert hub.ids.mask == 40 and hub.ids.V == 41 and hub.ids.ends == (2,)
-    how = Writing(block=8, steps=8)
+    how = GenerationOptions(block=8, steps=8)
     assert hub.answers(TEXTS, 8, how) == hub.answers(TEXTS, 8, how, batch=1)
 
 
@@ -295,7 +297,7 @@ def test_a_model_without_an_end(tmp_path):
     tok.sep_token = None
     tok.save_pretrained(tmp_path)
     hub = opened(tmp_path)
-    assert hub.ids.ends == () and len(hub.answers(['1+2='], 4, Writing(block=4, steps=4))) == 1
+    assert hub.ids.ends == () and len(hub.answers(['1+2='], 4, GenerationOptions(block=4, steps=4))) == 1
     with pytest.raises(ValueError, match='names no end of an answer'): hub.targets([('1+2=', '3')], 4)
 
 
@@ -342,10 +344,10 @@ def test_blocks_of_the_answer_fit_the_blocks_of_the_model(tmp_path):
     saved(tmp_path, 'sdar')
     hub = opened(tmp_path)
     with pytest.raises(ValueError, match='attends by blocks of 4, and block=3'):
-        hub.answers(['1+2='], 6, Writing(block=3, steps=3))
+        hub.answers(['1+2='], 6, GenerationOptions(block=3, steps=3))
     seen = []
     def note(st, x, keep): seen.append((x == 1).sum().item())
-    hub.answers(['1+2=3'], 8, Writing(block=4, steps=1), callback=note, stop=False)
+    hub.answers(['1+2=3'], 8, GenerationOptions(block=4, steps=1), callback=note, stop=False)
     # five tokens of a prompt: 3, 4 and 1 of the answer a block
     assert seen == [5, 1, 0]
 

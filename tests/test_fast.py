@@ -1,7 +1,7 @@
 """The shortcuts change no answer, alone or combined, and count the evaluations that were made."""
 import pytest, torch
 from hypothesis import given, settings, strategies as st
-from remask.core.tokens import hide, masked
+from remask.core.tokens import fully_masked, masked
 from remask.domains.graphs import graph_space, slots
 from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised, trimmed
@@ -49,7 +49,7 @@ def batches(draw, calls=1):
     B, seed = draw(st.integers(1, 6)), draw(st.integers(0, 10**6))
     g = torch.Generator().manual_seed(seed)
     real = slots(torch.randint(1, 4, (B,), generator=g), 3)
-    start, out = hide(SPACE, real), []
+    start, out = fully_masked(SPACE, real), []
     full = torch.where(real, SPACE.legal.double().multinomial(1, generator=g).T.expand(B, -1), start)
     for _ in range(calls):
         share = draw(st.sampled_from([0., .3, .8, 1.]))
@@ -90,7 +90,7 @@ def test_rows_that_need_no_answer_get_zeros(batch, wanted):
 
 
 def test_without_rows_the_denoiser_runs_once_for_the_shapes():
-    x, net, counter = hide(SPACE, slots(torch.tensor([1, 2, 3]), 3)), Exact(SPACE, True), NFECounter()
+    x, net, counter = fully_masked(SPACE, slots(torch.tensor([1, 2, 3]), 3)), Exact(SPACE, True), NFECounter()
     wanted = [[0, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]]
     f = only_where(net.whole, lambda x, t: torch.tensor(wanted[t]).bool(), counter)
     for t, want in enumerate(wanted):
@@ -121,7 +121,7 @@ def test_a_new_pattern_clears_the_table(a, b):
 
 
 def test_a_schedule_is_evaluated_once_per_time_of_a_run():
-    asked, x = [], hide(SPACE, slots(torch.tensor([3, 2, 1]*4), 3))
+    asked, x = [], fully_masked(SPACE, slots(torch.tensor([3, 2, 1]*4), 3))
     note = lambda t, real: (asked.append(t), speeds(t, real))[1]
     m = METHODS['random_topp09_remdm_cap_eta02']
     generate_rows(Exact(SPACE, True), note, SPACE, m, x, uniform_grid(9), batch=3)
@@ -144,7 +144,7 @@ def test_a_row_that_did_not_change_is_cached(batch):
 
 def test_another_batch_is_not_mistaken_for_the_last():
     net, counter = Exact(SPACE, False), NFECounter()
-    f, x = cached_rows(net.whole, counter), hide(SPACE, slots(torch.tensor([1, 2, 3]), 3))
+    f, x = cached_rows(net.whole, counter), fully_masked(SPACE, slots(torch.tensor([1, 2, 3]), 3))
     f(x, 1., x != SPACE.pad)
     counter.rows = None                                        # the next batch has a count of its own
     assert same(f(x[1:], 1., x[1:] != SPACE.pad), net.whole(x[1:], 1., x[1:] != SPACE.pad))
@@ -214,7 +214,7 @@ def test_generate_rows_gives_the_samples_of_the_plain_loop_and_counts_its_evalua
     space = graph_space(5)
     m, net, states = METHODS[name], Exact(space, timed), []
     ts = m.times(17, alpha, torch.ones(1, space.L, dtype=torch.bool))
-    x = hide(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5))
+    x = fully_masked(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5))
     def keep_state(s, new, keep): states.append(s)
     proc, noise = Process(net.whole, alpha, space), Noise(7, torch.arange(6))
     plain = sample(proc, x, ts, m.policy, m.draw, noise, check=False, callback=keep_state)
@@ -251,7 +251,7 @@ def means(counts):
     'random_topp09_remdm_confidence_tsw10_balanced', 'llada_topp09_remdm_cap_eta02_consistent'])
 def test_step_statistics_equal_a_row_by_row_count(name):
     space, log, statistics, m = graph_space(5), [], StepStatistics(), METHODS[name]
-    x, ts = hide(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5)), uniform_grid(9)
+    x, ts = fully_masked(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5)), uniform_grid(9)
     generate_rows(Exact(space, True), speeds, space, m, x, ts, seed=7, batch=4,
              callback=lambda *seen: (statistics(*seen), log.append(seen)))
     table, remasked = statistics.table(), [0]*6

@@ -15,8 +15,8 @@ def rows(n, seed=0):
 
 
 def masked_as_asked(x0, n):
-    assert n.x_t[n.asked].eq(MASK).all() and n.x_t[~n.asked].equal(x0[~n.asked]) and n.target.equal(x0)
-    assert not n.asked[x0 == PAD].any()
+    assert n.x_t[n.in_loss].eq(MASK).all() and n.x_t[~n.in_loss].equal(x0[~n.in_loss]) and n.target.equal(x0)
+    assert not n.in_loss[x0 == PAD].any()
 
 
 @settings(deadline=None, max_examples=30)
@@ -27,14 +27,14 @@ def test_sticky_gaps_have_the_exact_share(seed, alpha, p1, p2):
     n = sticky(p1, p2, 6)(SPACE, x0, alpha_t, u)
     masked_as_asked(x0, n)
     want = ((1 - alpha)*(x0 != PAD).double()).sum(1)
-    assert (n.asked.sum(1) - want).min() > -1e-9 and (n.asked.sum(1) - want).max() < 1 + 1e-9
+    assert (n.in_loss.sum(1) - want).min() > -1e-9 and (n.in_loss.sum(1) - want).max() < 1 + 1e-9
 
 
 def test_sticky_gaps_grow_like_the_plain_rounds():
     "Before the share is made exact: position by position, round by round"
     x0, g = rows(8)
     u, p1, p2, alpha, rounds = torch.rand(8, L, 9, generator=g), .05, .6, .4, 8
-    got = sticky(p1, p2, rounds)(SPACE, x0, torch.full((8, 1), alpha), u).asked
+    got = sticky(p1, p2, rounds)(SPACE, x0, torch.full((8, 1), alpha), u).in_loss
     for b in range(8):
         size = int((x0[b] != PAD).sum())
         want = -int(-(torch.tensor((1 - torch.tensor(alpha)).item())*size)//1)
@@ -56,7 +56,7 @@ def test_spans_lie_between_sorted_places():
         size = int((x0[b] != PAD).sum())
         ends = sorted(int(v*size) for v in u[b, :2*n])
         want = {i for a, z in zip(ends[::2], ends[1::2]) for i in range(a, z + 1)}
-        assert set(made.asked[b].nonzero()[:, 0].tolist()) == want
+        assert set(made.in_loss[b].nonzero()[:, 0].tolist()) == want
 
 
 def test_span_and_sticky_shares_are_about_a_half():
@@ -65,7 +65,7 @@ def test_span_and_sticky_shares_are_about_a_half():
     x0, g = torch.zeros(60, 1024).long(), torch.Generator().manual_seed(0)
     for n in 20, 50:
         u = torch.rand(60, 1024, generator=g)
-        share = spans(n)(wide, x0, torch.zeros(60, 1), u).asked.double().mean()
+        share = spans(n)(wide, x0, torch.zeros(60, 1), u).in_loss.double().mean()
         assert abs(share - .52) < .05
 
 
@@ -86,10 +86,10 @@ def test_every_other_token_is_as_likely_and_none_is_the_same():
 def test_decoys_change_asked_positions_only():
     x0, g = rows(3000)
     u = torch.rand(3000, L, 2, generator=g)
-    n = decoys(mask_forward, 1, shown=.3, other=.2)(SPACE, x0, torch.tensor([[.5]]), u)
+    n = decoys(mask_forward, 1, kept=.3, other=.2)(SPACE, x0, torch.tensor([[.5]]), u)
     plain = mask_forward(SPACE, x0, torch.tensor([[.5]]), u)
-    assert n.asked.equal(plain.asked) and n.target.equal(x0) and n.x_t[~n.asked].equal(x0[~n.asked])
-    x, want = n.x_t[n.asked], x0[n.asked]
+    assert n.in_loss.equal(plain.in_loss) and n.target.equal(x0) and n.x_t[~n.in_loss].equal(x0[~n.in_loss])
+    x, want = n.x_t[n.in_loss], x0[n.in_loss]
     shares = [float(m.double().mean()) for m in (x == want, (x != want) & (x != MASK), x == MASK)]
     assert shares == pytest.approx([.3, .2, .5], abs=.01)
     assert torch.bincount(((x - want)[(x != want) & (x != MASK)]) % 5, minlength=5)[1:].double().std() < 200

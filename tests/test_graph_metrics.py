@@ -534,7 +534,10 @@ def test_weights_are_repetitions():
 
 def test_a_weighted_mmd_leaves_out_pairs_of_one_sample_with_itself():
     x, ref = physical(40, 3), gm.reference(physical(100, 2))
-    at, w = gm.topology(plan_rows.parse(x))['degree'], np.random.default_rng(0).integers(0, 4, 40).astype(float)
+    at, w = (
+        gm.topology(plan_rows.parse(x))['degree'],
+        np.random.default_rng(0).integers(0, 4, 40).astype(float),
+    )
     k = gm.kernel(ref.clouds['degree'], at)
     full, near = k.yy[np.ix_(k.point, k.point)], k.xy[k.point]
     different = [(i, j) for i in range(40) for j in range(40) if i != j]

@@ -1,4 +1,4 @@
-"Bubble diagrams: places obey the relations, every artist is there, bad input is refused before anything is drawn."
+"Bubble diagrams: positions obey the relations, every artist is there, bad input is refused before drawing."
 import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

@@ -237,11 +237,14 @@ def test_graphs_are_read_from_every_form_of_json(tmp_path_factory, case):
 
 def test_the_line_of_a_fault_counts_blank_lines(tmp_path):
     (tmp_path/'a.jsonl').write_text('\n{"types":[1],"edges":[]}\n\n{"types":[1,99],"edges":[]}\n')
-    with pytest.raises(ValueError, match='a.jsonl, line 4: unknown room type 99'): readers.read_jsonl(tmp_path/'a.jsonl')
+    with pytest.raises(ValueError, match='a.jsonl, line 4: unknown room type 99'):
+        readers.read_jsonl(tmp_path / 'a.jsonl')
     (tmp_path/'a.json').write_text('[{"types":[1],"edges":[]},\n{"types":[1,99],"edges":[]}]')
-    with pytest.raises(ValueError, match='a.json, record 2: unknown room type 99'): readers.read_jsonl(tmp_path/'a.json')
+    with pytest.raises(ValueError, match='a.json, record 2: unknown room type 99'):
+        readers.read_jsonl(tmp_path / 'a.json')
     (tmp_path/'a.jsonl').write_text('{"types":[NaN],"edges":[]}')
-    with pytest.raises(ValueError, match='a.jsonl, line 1: an id is not a whole number'): readers.read_jsonl(tmp_path/'a.jsonl')
+    with pytest.raises(ValueError, match='a.jsonl, line 1: an id is not a whole number'):
+        readers.read_jsonl(tmp_path / 'a.jsonl')
 
 
 @pytest.mark.parametrize('text', ['', '\n', ' \n\n'])
@@ -292,5 +295,6 @@ def test_split_leaves_the_global_generator_alone():
 
 @pytest.mark.parametrize('fractions', [(.8, .1, .2), (.5, .2, .2), (1.2, -.1, -.1)])
 def test_split_refuses_shares_that_are_no_shares(fractions):
-    with pytest.raises(ValueError, match='shares >= 0 that sum to 1'): G.split_indices(10, fractions=fractions)
+    with pytest.raises(ValueError, match='shares >= 0 that sum to 1'):
+        G.split_indices(10, fractions=fractions)
     assert len(G.split_indices(10, fractions=(.8, .1, .1 + 9e-7)).train) == 8

@@ -15,7 +15,7 @@ from remask.lm.harness import (
     request_key, scoring_windows)
 from remask.lm.hub_model import Hub, save_small
 from remask.lm.hub import load_hub, semi_autoregressive
-from remask.lm.blocks import Writing, drawn, write
+from remask.lm.blocks import GenerationOptions, draw_at, generate_blocks
 from remask.core.sampler import Noise
 
 
@@ -89,7 +89,7 @@ def test_the_draw_is_the_samplers_own(hub):
     job = _job(lm, req, 0, 0)
     x, _ = hub.rows(['1+2='], 8)
     noise = Noise(0, torch.tensor([request_key(1234, _ids(hub.tokenizer, '1+2='), dict(temperature=.7), 0)]))
-    out = write(hub, hub.space(12), x, lm.how._replace(draw=drawn(.7)), noise, check=False)
+    out = generate_blocks(hub, hub.space(12), x, lm.how._replace(draw=draw_at(.7)), noise, check=False)
     assert job.key == noise.ids.item() and lm.generate_until([req], True) == hub.read(out, 4)
 
 
@@ -292,7 +292,7 @@ def test_a_stop_that_spans_tokens(fixed):
 
 
 def test_a_warning_names_a_draw_that_is_not_used(hub, caplog):
-    lm = made(hub); lm.how = lm.how._replace(draw=drawn(1.))
+    lm = made(hub); lm.how = lm.how._replace(draw=draw_at(1.))
     greedy = made(hub).generate_until([gen('1=')], True)
     assert lm.generate_until([gen('1=', temperature=0.)], True) == greedy
     assert 'draw of `how` is not used' in caplog.text
@@ -304,7 +304,9 @@ def test_a_warning_names_a_draw_that_is_not_used(hub, caplog):
 
 def test_greedy_is_what_one_token_at_a_time_gives(hub):
     lm = made(hub, greedy=True, batch=5)
-    best = {p: hub.answers([p], 3, Writing(block=3, steps=3))[0] for p in ('1+2=', '7=', '(10+20)*3=')}
+    best = {
+        p: hub.answers([p], 3, GenerationOptions(block=3, steps=3))[0] for p in ('1+2=', '7=', '(10+20)*3=')
+    }
     asked = [ask(p, a, doc=k) for k, (p, a) in enumerate(best.items())]
     def spoilt(a): return ('1' if a[0] != '1' else '2') + a[1:]
     wrong = [ask(p, spoilt(a), doc=k) for k, (p, a) in enumerate(best.items())]
@@ -501,7 +503,7 @@ def test_impossible_sizes_are_refused(folder, args, why):
 
 def test_model_args_reach_the_model(folder, caplog):
     args = dict(pretrained=folder, answer=8, block=4, policy='remask', source='random', temperature=1)
-    args |= dict(guidance=.5, max_length=32, gen_length=12, greedy=True, seed=7, suppress_ends=True)
+    args |= dict(guidance=.5, max_length=32, gen_length=12, greedy=True, seed=7, suppress_eos=True)
     more = dict(batch_size=3, device='cuda:7', max_batch_size=None)
     lm = HarnessLM.create_from_arg_obj(args | dict(dtype='float64'), more)
     assert (lm.max_length, lm.gen_length, lm.greedy, lm.seed, lm.batch) == (32, 12, True, 7, 3)

@@ -10,7 +10,7 @@ from remask.lm.hub import (
     SOURCES, IdRows, Tuning, _learners, finetune, gradients, lm_policy, load_hub, lora,
     put_dual_stream, save_hub_head, semi_autoregressive, wide_noise)
 from remask.lm.hub_model import save_small
-from remask.lm.blocks import Writing, after_token, drawn, write
+from remask.lm.blocks import GenerationOptions, after_token, draw_at, generate_blocks
 from remask.policies.ranked import compete
 from remask.core.train import keyed_generator
 from remask.policies.ups import ScoreHead, by_head
@@ -80,8 +80,8 @@ def test_every_source_generates_legal_tokens(hub, source, T):
     (x, real), kept = hub.rows(['1+2=', '30*4='], 8), []
     policy = lm_policy('remask', source, hub.heads, hub.ids.ends)
     def note(st, x, keep): kept.append((x == 1).sum(1))
-    how = Writing(policy, drawn(T), 4, 4)
-    out = write(hub, hub.space(x.shape[1]), x, how, real=real, callback=note)
+    how = GenerationOptions(policy, draw_at(T), 4, 4)
+    out = generate_blocks(hub, hub.space(x.shape[1]), x, how, real=real, callback=note)
     assert out[x != 1].equal(x[x != 1])
     assert not torch.isin(out[x == 1], torch.tensor(hub.ids.never)).any()
     assert [k.tolist() for k in kept] == [[7 - i]*2 for i in range(8)]
@@ -89,8 +89,8 @@ def test_every_source_generates_legal_tokens(hub, source, T):
 
 def test_answers_without_an_end_and_with_one(hub):
     hub.top.bias.data[2] += 50.
-    assert hub.answers(['1='], 8, Writing(block=8, steps=8)) == ['']
-    assert len(hub.answers(['1='], 8, Writing(block=8, steps=8), without=hub.ids.ends)[0]) == 8
+    assert hub.answers(['1='], 8, GenerationOptions(block=8, steps=8)) == ['']
+    assert len(hub.answers(['1='], 8, GenerationOptions(block=8, steps=8), without=hub.ids.ends)[0]) == 8
 
 
 # ---- code of its own, as LLaDA has it
@@ -139,7 +139,7 @@ def test_code_that_comes_with_a_model_runs_only_when_asked(folder, tmp_path):
     hub.heads['ups'] = ScoreHead(16)
     assert hub.ids.mask == 1                                # MASK is named by the configuration alone
     assert hub.d == 16
-    assert len(hub.answers(['1+2='], 4, Writing(compete(by_head()), block=4, steps=4))) == 1
+    assert len(hub.answers(['1+2='], 4, GenerationOptions(compete(by_head()), block=4, steps=4))) == 1
     with pytest.raises(ValueError, match="more than the model's 32 positions"): hub.rows(['1+2='], 30)
 
 

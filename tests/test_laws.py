@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 import pytest, torch
 from hypothesis import given, settings, strategies as hs
-from remask.core.tokens import TokenSpace, hide, is_clean
+from remask.core.tokens import TokenSpace, fully_masked, is_clean
 from remask.domains.graphs import graph_space, slots
 from remask.core.schedules import SCHEDULES, linear, uniform_grid
 from remask.core.denoiser import Denoised
@@ -53,7 +53,7 @@ def rows(space):
     if space.L == 36: real = slots(torch.tensor([4, 5, 6, 7, 8, 8, 3, 1]))
     elif space.L == 16: real = torch.ones(8, 16, dtype=torch.bool)
     else: real = torch.arange(12)[None] < torch.tensor([12, 12, 9, 7, 5, 12, 1, 3])[:, None]
-    x = hide(space, real)
+    x = fully_masked(space, real)
     x[::2, 0] = 3                                           # a prompt in every other row
     return x, real
 
@@ -196,7 +196,7 @@ def trials(draw):
     space = TokenSpace(V, V + 1, torch.cat([legal, torch.zeros(L, 2, dtype=torch.bool)], 1))
     real = torch.arange(L) < torch.tensor(draw(hs.lists(hs.integers(1, L), min_size=B, max_size=B)))[:, None]
     prompt = flags(B, L)
-    x = torch.where(prompt & real, legal.int().argmax(1), hide(space, real))
+    x = torch.where(prompt & real, legal.int().argmax(1), fully_masked(space, real))
     inner = draw(hs.lists(hs.floats(1e-3, 1 - 1e-3), max_size=5, unique=True))
     ts = torch.tensor([1., *sorted(inner, reverse=True), 0.], dtype=torch.float64)
     alpha = draw(hs.sampled_from([*SCHEDULES.values(), per_position]))

@@ -10,7 +10,7 @@ from remask.core.denoiser import Denoised
 from remask.lm.harness import request_key
 from remask.lm.hub_model import Hub, save_small
 from remask.lm.hub import lm_policy, load_hub, save_hub_head, semi_autoregressive
-from remask.lm.blocks import drawn, write
+from remask.lm.blocks import draw_at, generate_blocks
 from remask.lm.opencompass import CompassArgs, MaskedModel, messages, read_compass_args
 from remask.core.sampler import Noise
 from remask.policies.ups import ScoreHead
@@ -71,8 +71,8 @@ def test_random_scores_and_draws_are_keyed_by_the_prompt(folder):
     asked = dict(max_gen_toks=8, until=[])
     noise = Noise(0, torch.tensor([request_key(1234, ids, asked, 0)]))
     x = torch.tensor([ids + [hub.ids.mask]*8])
-    how = semi_autoregressive(8, 4, 8, policy=lm_policy('remask', 'random'), draw=drawn(.8))
-    want = hub.read(write(hub, hub.space(10), x, how, noise, check=False), 2)
+    how = semi_autoregressive(8, 4, 8, policy=lm_policy('remask', 'random'), draw=draw_at(.8))
+    want = hub.read(generate_blocks(hub, hub.space(10), x, how, noise, check=False), 2)
     assert model.generate(['7'], 8) == want == model.generate(['7', *TEXTS], 8)[:1]
     other = made(folder, confidence_source='random', temperature=.8, seed=1)
     assert other.generate(TEXTS, 8) != model.generate(TEXTS, 8)

@@ -2,7 +2,7 @@
 import itertools, math
 import pytest, torch
 from remask.domains.graphs import MASK, graph_space, slots
-from remask.core.tokens import hide
+from remask.core.tokens import fully_masked
 from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised
 from remask.core.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
@@ -34,7 +34,7 @@ def softmax(z):
 
 
 def pick_token(z, top_p, u):
-    "Nucleus: most likely first, keep while the mass before is below top_p, invert the cumulative sum; argmax without top_p"
+    "Nucleus: most likely first, keep while the mass before is below top_p, invert the sum; else argmax"
     if top_p is None: return max(range(len(z)), key=lambda i: (z[i], -i))
     p = softmax(z)
     order = sorted(range(len(p)), key=lambda i: (-p[i], i))
@@ -64,8 +64,14 @@ def plain(params, x, logits_of, real, noise, alpha=fixed):
         u_draw, u_keep, u_own = (noise(step, k, L)[0].tolist() for k in (DRAW, KEEP, CHOOSE))
         hidden = [l for l in range(L) if x[l] == MASK]
         legal = lambda l: range(13) if l < 8 else range(13, 24)
-        token = {l: legal(l)[pick_token([z[l][v] for v in legal(l)], params['top_p'], u_draw[l])] for l in hidden}
-        prob = {l: softmax([z[l][v] for v in legal(l)])[(token[l] if l in token else x[l]) - legal(l)[0]] for l in range(L) if real[l]}
+        token = {
+            l: legal(l)[pick_token([z[l][v] for v in legal(l)], params['top_p'], u_draw[l])] for l in hidden
+        }
+        prob = {
+            l: softmax([z[l][v] for v in legal(l)])[(token[l] if l in token else x[l]) - legal(l)[0]]
+            for l in range(L)
+            if real[l]
+        }
         p = {l: (alpha(nxt, l) - alpha(now, l))/(1 - alpha(now, l) + 1e-8) if i else 1. for l in hidden}
         if params['unmask'] == 'llada':
             k = len(hidden) if i == 0 else min(len(hidden), max(1, half_even([p[l] for l in hidden] or [0.])))
@@ -94,11 +100,26 @@ def both(name, alpha, tensor):
         h = torch.sin(emb[torch.arange(L), x].sum(-1, keepdim=True) + emb[torch.arange(L), x])
         return 2*torch.sin(2*h[..., None]*head + t)
     m, real = METHODS[name], slots(torch.tensor([8, 6, 4, 7]))
-    start, seen = hide(space, real), []
-    ours = sample(Process(lambda x, t, ok: Denoised(logits(x, t)), tensor, space), start, uniform_grid(N), m.policy, m.draw,
-                  callback=lambda st, x, keep: seen.append(st))
-    rows = [plain(m.params, start[b].tolist(), lambda x, t: logits(torch.tensor(x)[None], t)[0].tolist(), real[b].tolist(),
-                  Noise(0, torch.tensor([b])), alpha) for b in range(len(real))]
+    start, seen = fully_masked(space, real), []
+    ours = sample(
+        Process(lambda x, t, ok: Denoised(logits(x, t)), tensor, space),
+        start,
+        uniform_grid(N),
+        m.policy,
+        m.draw,
+        callback=lambda st, x, keep: seen.append(st),
+    )
+    rows = [
+        plain(
+            m.params,
+            start[b].tolist(),
+            lambda x, t: logits(torch.tensor(x)[None], t)[0].tolist(),
+            real[b].tolist(),
+            Noise(0, torch.tensor([b])),
+            alpha,
+        )
+        for b in range(len(real))
+    ]
     return ours.tolist(), rows, seen
 
 
@@ -109,8 +130,14 @@ def test_same_decisions(name):
 
 
 LLADA = 'llada_topp09_'
-V2 = [LLADA + 'no_remask', LLADA + 'remdm_confidence_tsw10', LLADA + 'remdm_cap_eta02', 'random_topp09_no_remask',
-      'random_topp09_remdm_confidence_tsw10', 'random_topp09_remdm_cap_eta02']
+V2 = [
+    LLADA + 'no_remask',
+    LLADA + 'remdm_confidence_tsw10',
+    LLADA + 'remdm_cap_eta02',
+    'random_topp09_no_remask',
+    'random_topp09_remdm_confidence_tsw10',
+    'random_topp09_remdm_cap_eta02',
+]
 
 
 @pytest.mark.parametrize('name', V2)
@@ -121,10 +148,22 @@ def test_same_decisions_with_an_alpha_for_every_position(name):
     for st in seen: assert (st.sigma_max[~st.ours] == 0).all() and st.sigma_max.shape == (4, L)
 
 
-STARTS = dict(unmask=('llada', 'random'), remask=('none', 'cap', 'rescale', 'confidence', 'self', 'threshold'), eta=(0., .2, 1.), t_switch=(.5, 1.),
-              top_p=(None, .9, .95), temperature=(0., .7), form=('published', 'consistent', 'balanced'), grid=('uniform', 'unmasked'),
-              sigma_of=('own', 'linear'), trust=('logits', 'psi'), decay=(0., 2.), protect=(False, True),
-              strength=(0., .4), chance=('sum', 'share'))
+STARTS = dict(
+    unmask=('llada', 'random'),
+    remask=('none', 'cap', 'rescale', 'confidence', 'self', 'threshold'),
+    eta=(0.0, 0.2, 1.0),
+    t_switch=(0.5, 1.0),
+    top_p=(None, 0.9, 0.95),
+    temperature=(0.0, 0.7),
+    form=('published', 'consistent', 'balanced'),
+    grid=('uniform', 'unmasked'),
+    sigma_of=('own', 'linear'),
+    trust=('logits', 'psi'),
+    decay=(0.0, 2.0),
+    protect=(False, True),
+    strength=(0.0, 0.4),
+    chance=('sum', 'share'),
+)
 
 
 def possible():
@@ -136,7 +175,8 @@ def possible():
 def test_every_set_of_choices_has_a_name_of_its_own():
     made = list(possible())
     assert len(made) > 500 and list(STARTS) == list(Choices._fields)
-    for names in [m.name for m in made], [method_id(m.name) for m in made]: assert len(set(names)) == len(made)
+    for names in [m.name for m in made], [method_id(m.name) for m in made]:
+        assert len(set(names)) == len(made)
     for m in made: assert '.' not in method_id(m.name) and make_method(**m.params).name == m.name
 
 
@@ -147,8 +187,19 @@ def test_a_name_is_read_back_in_both_spellings():
         assert make_method(**choices._asdict()).params == m.params
 
 
-@pytest.mark.parametrize('name', ['llada_topp0.9', 'llada_topp_no_remask', 'lada_topp0.9_no_remask', 'llada_topp0.9_remdm_cap_eta0.2_',
-                                  'llada_topp0.9_no_remask_published', 'llada_topp100_no_remask', 'llada_topp0.90_no_remask', ''])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'llada_topp0.9',
+        'llada_topp_no_remask',
+        'lada_topp0.9_no_remask',
+        'llada_topp0.9_remdm_cap_eta0.2_',
+        'llada_topp0.9_no_remask_published',
+        'llada_topp100_no_remask',
+        'llada_topp0.90_no_remask',
+        '',
+    ],
+)
 def test_what_is_no_name_is_read_as_none(name): assert parse_name(name) is None
 
 
@@ -161,27 +212,41 @@ def test_a_name_finds_its_method_and_takes_other_numbers(name):
 
 
 @pytest.mark.parametrize('process', ['v1', 'v2', 'unweighted'])
-@pytest.mark.parametrize('overrides', [{}, dict(steps=36), dict(logit_adjusted=True), dict(logit_adjusted=True, steps=12)])
+@pytest.mark.parametrize(
+    'overrides', [{}, dict(steps=36), dict(logit_adjusted=True), dict(logit_adjusted=True, steps=12)]
+)
 def test_the_key_of_a_compared_method_encodes_all_of_it(process, overrides):
     rows = [Compared(m.name, process, overrides) for m in NAMED.values()]
     assert len({r.key for r in rows}) == len({r.name for r in rows}) == len(rows)
     for r in rows: assert compared(r.key) == compared(r.name) == r
 
 
-@pytest.mark.parametrize('bad,words', [
-    (dict(unmask='lada'), 'llada'), (dict(sigma_off='linear'), "choice='sigma_off' is unknown; did you mean sigma_of"),
-    (dict(remask='cap', eta=-1.), 'eta=-1'), (dict(remask='cap', grid='unmaskt'), 'unmasked'),
-    (dict(decay=1.), 'decay=1.0 means nothing here: llada with none, published, reads none'),
-    (dict(remask='self'), 'it exists as llada with consistent'),
-    (dict(remask='self', form='consistent', chance='share'), 'randomness_strength is 0'),
-    (dict(remask='threshold', unmask='random'), 'it exists as llada with published'),
-    (dict(remask='self', form='consistent', strength=2.), 'randomness_strength=2.0'),
-    (dict(remask='cap', decay=-1.), 'decay=-1'), (dict(remask='cap', decay=float('nan')), 'decay=nan'),
-    (dict(remask='cap', t_switch=1.5), 't_switch=1.5'), (dict(remask='cap', t_switch=1.5, form='consistent'), 't_switch=1.5'),
-    (dict(remask='cap', form='consistent', protect=True), 'protect=True'), (dict(remask='confidence', protect='no'), "protect='no'"),
-    (dict(remask='confidence', form='consistent', trust='psi'), "trust='psi'"), (dict(form='balanced'), 'random with balanced'),
-    (dict(temperature=.5), 'top_p takes its place'), (dict(top_p=None, temperature=-1.), 'temperature=-1'),
-    (dict(remask='cap', sigma_of='cosine'), "sigma_of='cosine'"), (dict(eta=.5), 'eta=0.5')])
+@pytest.mark.parametrize(
+    'bad,words',
+    [
+        (dict(unmask='lada'), 'llada'),
+        (dict(sigma_off='linear'), "choice='sigma_off' is unknown; did you mean sigma_of"),
+        (dict(remask='cap', eta=-1.0), 'eta=-1'),
+        (dict(remask='cap', grid='unmaskt'), 'unmasked'),
+        (dict(decay=1.0), 'decay=1.0 means nothing here: llada with none, published, reads none'),
+        (dict(remask='self'), 'it exists as llada with consistent'),
+        (dict(remask='self', form='consistent', chance='share'), 'randomness_strength is 0'),
+        (dict(remask='threshold', unmask='random'), 'it exists as llada with published'),
+        (dict(remask='self', form='consistent', strength=2.0), 'randomness_strength=2.0'),
+        (dict(remask='cap', decay=-1.0), 'decay=-1'),
+        (dict(remask='cap', decay=float('nan')), 'decay=nan'),
+        (dict(remask='cap', t_switch=1.5), 't_switch=1.5'),
+        (dict(remask='cap', t_switch=1.5, form='consistent'), 't_switch=1.5'),
+        (dict(remask='cap', form='consistent', protect=True), 'protect=True'),
+        (dict(remask='confidence', protect='no'), "protect='no'"),
+        (dict(remask='confidence', form='consistent', trust='psi'), "trust='psi'"),
+        (dict(form='balanced'), 'random with balanced'),
+        (dict(temperature=0.5), 'top_p takes its place'),
+        (dict(top_p=None, temperature=-1.0), 'temperature=-1'),
+        (dict(remask='cap', sigma_of='cosine'), "sigma_of='cosine'"),
+        (dict(eta=0.5), 'eta=0.5'),
+    ],
+)
 def test_a_choice_that_cannot_be_is_named_in_one_sentence(bad, words):
     with pytest.raises(ValueError) as e: make_method(**bad)
     assert words in str(e.value) and '\n' not in str(e.value)

@@ -1,7 +1,7 @@
 """Methods in which old and new tokens compete, against plain rewritings of the published loops."""
 import pytest, torch
 from dataclasses import replace
-from remask.core.tokens import TokenSpace, hide, real
+from remask.core.tokens import TokenSpace, fully_masked, real
 from remask.core.schedules import linear, uniform_grid
 from remask.core.denoiser import Denoised
 from remask.core.fast import NFECounter, count_nfe, only_where
@@ -26,7 +26,7 @@ PROC = Process(denoise, linear, SPACE)
 
 
 def start():
-    x = hide(SPACE, torch.arange(L) < torch.tensor([[14], [14], [9], [5]]))
+    x = fully_masked(SPACE, torch.arange(L) < torch.tensor([[14], [14], [9], [5]]))
     x[1, :3] = 2                                              # a prompt
     return x
 

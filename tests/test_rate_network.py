@@ -13,7 +13,7 @@ from remask.methods.generation import generate_rows
 from remask.methods.registry import get_method
 from remask.core.rate_network import RateNetwork, load_rate_network, mixed_powers
 from remask.core.schedules import check_schedule, elbo_weight, linear, slope, uniform_grid
-from remask.core.tokens import hide, is_clean, real
+from remask.core.tokens import fully_masked, is_clean, real
 from remask.core.train import published_v2, row_losses
 
 N_MAX = 4
@@ -215,7 +215,7 @@ def v1_ids():
     torch.manual_seed(0)
     net = Denoiser(graph_places(N_MAX), SPACE.legal, d=16, layers=1).eval()
     for p in net.parameters(): torch.nn.init.normal_(p, std=.3)
-    x = hide(SPACE, real(SPACE, ROWS))
+    x = fully_masked(SPACE, real(SPACE, ROWS))
     names = 'llada_topp09_remdm_confidence_tsw10', 'random_topp09_remdm_cap_eta02_consistent'
     return [generate_rows(net, linear, SPACE, get_method(n), x, uniform_grid(12)).x.tolist() for n in names]
 
@@ -232,7 +232,7 @@ def test_methods_on_a_fixed_schedule_do_not_use_the_rate_network():
                                   'random_topp09_remdm_cap_eta02_consistent'])
 def test_the_sampler_accepts_a_learned_schedule(net, rates, name):
     "Every row is clean, is the same alone and in a batch, and alpha is evaluated once per time"
-    x, calls = hide(SPACE, real(SPACE, ROWS)), []
+    x, calls = fully_masked(SPACE, real(SPACE, ROWS)), []
     def alpha(t, ok):
         calls.append(t)
         return rates(t, ok)

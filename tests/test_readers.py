@@ -86,14 +86,19 @@ def test_missing_empty_and_foreign_mat(tmp_path):
     savemat(tmp_path/'f.mat', {'other': 1})
     with pytest.raises(ValueError, match="no variable 'data'"): readers.read_graph2plan(tmp_path/'f.mat')
     savemat(tmp_path/'g.mat', {'data': np.arange(3)})
-    with pytest.raises(ValueError, match="g.mat, record 1: .*rType"): readers.read_graph2plan(tmp_path/'g.mat')
+    with pytest.raises(ValueError, match="g.mat, record 1: .*rType"):
+        readers.read_graph2plan(tmp_path / 'g.mat')
 
 
 def test_records_of_json_are_read_like_those_of_the_mat(tmp_path):
     f, records = tmp_path/'a.json', [([7, 1, 0], [[0, 1, 3], [2, 1, 9]]), ([0], []), ([5, 6], [0, 1, 4])]
     for text in json.dumps([dict(rType=t, rEdge=e, name='1') for t, e in records], indent=1), None:
         f.write_text(text or '\n'.join(json.dumps(dict(rType=t, rEdge=e)) for t, e in records))
-        assert readers.read_graphs(f) == readers.read_graph2plan(f) == readers.read_graph2plan(mat(tmp_path/'a.mat', *records))
+        assert (
+            readers.read_graphs(f)
+            == readers.read_graph2plan(f)
+            == readers.read_graph2plan(mat(tmp_path / 'a.mat', *records))
+        )
     f.write_text('{"rType": [1], "rEdge": []}\n{"rType": [1]}')
     with pytest.raises(ValueError, match='a.json, line 2: .*rEdge'): readers.read_graphs(f)
 
@@ -105,7 +110,9 @@ def test_three_published_records_follow_the_rule_of_their_boxes():
     assert [len(g.types) for g in got] == [8, 8, 6]
     for r, g in zip(records, got):
         ids = G.relate(r['box_x0y0x1y1'])
-        assert g.edges == tuple((*ij, k - G.N_ROOMS) for ij, k in zip(G.pairs(len(g.types)).tolist(), ids) if k != G.NO_EDGE)
+        assert g.edges == tuple(
+            (*ij, k - G.N_ROOMS) for ij, k in zip(G.pairs(len(g.types)).tolist(), ids) if k != G.NO_EDGE
+        )
 
 
 # ---- ResPlan, lines
@@ -133,15 +140,23 @@ def test_the_unit_of_a_plan_does_not_matter():
         assert readers.resplan_graph(rooms) == readers.resplan_graph(ROW)
 
 
-@pytest.mark.parametrize('bad, why', [
-    ('{"rooms":[', 'Expecting'), ('{"rooms":[]}', "'adjacent' is missing"), ('[]', 'is no record'), ('3', 'is no record'),
-    (line().replace('"area"', '"size"'), "'area' is missing"),
-    (line().replace('stair', 'cave'), "unknown room type 'cave'"),
-    (line(adjacent=[('L', 'L')]), 'no pair of rooms'), (line(adjacent=[('L', 'X')]), 'no pair of rooms'),
-    (line([ROW[0], ROW[0]]), 'the same id'),
-    (line([ROW[0]._replace(box=(0, 0, 0, 1))], []), 'x0<x1'),
-    (line([ROW[0]._replace(box=(0, 0, float('nan'), 1))], []), 'x0<x1'),
-    (line([ROW[0]._replace(box=(0, 0, 1))], []), 'x0<x1')])
+@pytest.mark.parametrize(
+    'bad, why',
+    [
+        ('{"rooms":[', 'Expecting'),
+        ('{"rooms":[]}', "'adjacent' is missing"),
+        ('[]', 'is no record'),
+        ('3', 'is no record'),
+        (line().replace('"area"', '"size"'), "'area' is missing"),
+        (line().replace('stair', 'cave'), "unknown room type 'cave'"),
+        (line(adjacent=[('L', 'L')]), 'no pair of rooms'),
+        (line(adjacent=[('L', 'X')]), 'no pair of rooms'),
+        (line([ROW[0], ROW[0]]), 'the same id'),
+        (line([ROW[0]._replace(box=(0, 0, 0, 1))], []), 'x0<x1'),
+        (line([ROW[0]._replace(box=(0, 0, float('nan'), 1))], []), 'x0<x1'),
+        (line([ROW[0]._replace(box=(0, 0, 1))], []), 'x0<x1'),
+    ],
+)
 def test_a_bad_plan_is_named(tmp_path, bad, why):
     f = tmp_path/'rows.jsonl'
     f.write_text(line() + bad)
@@ -241,7 +256,8 @@ def test_a_broken_geometry_is_named(tmp_path):
 def test_without_shapely_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, 'find_spec', lambda name: None)
     (tmp_path/'a.pkl').write_bytes(pickle.dumps([]))
-    with pytest.raises(ValueError, match=r"pip install 'remask\[resplan\]'"): readers.read_resplan(tmp_path/'a.pkl')
+    with pytest.raises(ValueError, match=r"pip install 'remask\[resplan\]'"):
+        readers.read_resplan(tmp_path / 'a.pkl')
 
 
 # ---- any of them
@@ -276,13 +292,21 @@ def test_a_sliver_of_a_polygon_is_no_room_in_any_unit(tmp_path, unit):
     shapely = pytest.importorskip('shapely')
     box = lambda *b: shapely.box(*(unit*v for v in b))
     whole = {'id': 1, 'living': box(0, 0, 8, 5), 'bedroom': box(0, 5, 5, 9), 'bathroom': box(5, 5, 8, 9)}
-    bits = whole | {'bedroom': shapely.MultiPolygon([box(0, 5, 5, 9), box(8, 0, 8 + 1e-4, 5)]),     # beside the plan
-                    'living': shapely.MultiPolygon([box(0, 0, 8, 5), box(20, 20, 20.01, 20.01)]),   # would stretch its box
-                    'kitchen': box(0, 5, 1e-4, 9), 'stair': box(0, 0, .01, .01)}
-    for name, plan in ('whole', whole), ('bits', bits): (tmp_path/f'{name}.pkl').write_bytes(pickle.dumps([plan]))
+    bits = whole | {
+        'bedroom': shapely.MultiPolygon([box(0, 5, 5, 9), box(8, 0, 8 + 1e-4, 5)]),  # beside the plan
+        'living': shapely.MultiPolygon([box(0, 0, 8, 5), box(20, 20, 20.01, 20.01)]),  # would stretch its box
+        'kitchen': box(0, 5, 1e-4, 9),
+        'stair': box(0, 0, 0.01, 0.01),
+    }
+    for name, plan in ('whole', whole), ('bits', bits):
+        (tmp_path / f'{name}.pkl').write_bytes(pickle.dumps([plan]))
     want, got = (readers.read_resplan(tmp_path/f'{name}.pkl') for name in ('whole', 'bits'))
     assert got.graphs == want.graphs and got.graphs[0].types == (0, 1, 3)
-    assert got.report == {'records read': 1, 'slivers dropped': 3, 'rooms left out (stairs, gardens, pools, parking)': 1}
+    assert got.report == {
+        'records read': 1,
+        'slivers dropped': 3,
+        'rooms left out (stairs, gardens, pools, parking)': 1,
+    }
     assert 'slivers dropped' not in want.report
 
 
@@ -292,7 +316,11 @@ def test_a_sliver_of_a_line_is_no_room_and_takes_its_neighbours_along(tmp_path):
     f.write_text(line([sliver, *ROW], [('L', 'A'), ('X', 'L'), ('B', 'L'), ('X', 'S')]))
     got = readers.read_resplan(f)
     assert got.graphs == [Graph((0, 7, 1), ((0, 1, 6), (0, 2, 1)))]
-    assert got.report == {'records read': 1, 'slivers dropped': 1, 'rooms left out (stairs, gardens, pools, parking)': 1}
+    assert got.report == {
+        'records read': 1,
+        'slivers dropped': 1,
+        'rooms left out (stairs, gardens, pools, parking)': 1,
+    }
     f.write_text(line([sliver, *ROW], [('X', 'Y')]))
     with pytest.raises(ValueError, match='line 1: .* is no pair of rooms'): readers.read_resplan(f)
 
@@ -300,7 +328,9 @@ def test_a_sliver_of_a_line_is_no_room_and_takes_its_neighbours_along(tmp_path):
 def test_the_threshold_is_a_thousandth_of_what_counts_as_rooms():
     garden = Room('G', 'garden', (0, 0, 99, 99), 1e6)                       # however large: no room
     for share, stays in (.0011, True), (.0009, False):
-        small = Room('s', 'storage', (0, 0, 1, 1), share*76/(1 - share))    # the rooms of ROW have 76 without the stair
+        small = Room(
+            's', 'storage', (0, 0, 1, 1), share * 76 / (1 - share)
+        )  # the rooms of ROW have 76 without the stair
         assert (small in readers.without_slivers([*ROW, garden, small])) == stays
     assert readers.without_slivers([]) == [] and readers.without_slivers(ROW) == ROW
 
@@ -308,13 +338,18 @@ def test_the_threshold_is_a_thousandth_of_what_counts_as_rooms():
 @pytest.mark.parametrize('area', [-1., float('nan'), float('inf'), None, '4'])
 def test_an_area_that_is_none_is_named(tmp_path, area):
     (tmp_path/'a.jsonl').write_text(line() + line([ROW[0], ROW[1]._replace(area=area)], []))
-    with pytest.raises(ValueError, match='a.jsonl, line 2: A has the area .* give a number >= 0'): readers.read_resplan(tmp_path/'a.jsonl')
+    with pytest.raises(ValueError, match='a.jsonl, line 2: A has the area .* give a number >= 0'):
+        readers.read_resplan(tmp_path / 'a.jsonl')
 
 
 def test_plans_are_read_from_every_form_of_json(tmp_path):
     f, plans = tmp_path/'rows.json', [json.loads(line()), json.loads(line(adjacent=[]))]
     want = [Graph((0, 7, 1), ((0, 1, 6), (0, 2, 1))), Graph((0, 7, 1), ())]
-    for text in '\ufeff\r\n' + '\r\n\r\n'.join(map(json.dumps, plans)), json.dumps(plans), json.dumps(plans, indent=1):
+    for text in (
+        '\ufeff\r\n' + '\r\n\r\n'.join(map(json.dumps, plans)),
+        json.dumps(plans),
+        json.dumps(plans, indent=1),
+    ):
         f.write_text(text, encoding='utf-8', newline='')
         assert readers.read_resplan(f).graphs == readers.read_graphs(f).graphs == want
 
@@ -328,12 +363,30 @@ def test_60_published_plans_have_no_slivers():
 
 # ---- House-GAN++: a plan with all kinds of rooms on a grid of 4 px walls, as its data reader writes one
 
-GRID = dict(room_type=[1, 3, 2, 4, 5, 6, 7, 8, 10, 3, 17, 15],
-            boxes=[[10., 10., 110., 90.], [114., 10., 150., 40.], [114., 44., 150., 90.], [10., 94., 40., 120.],
-                   [44., 94., 80., 120.], [84., 94., 110., 120.], [114., 94., 150., 120.], [154., 10., 190., 50.],
-                   [154., 54., 190., 90.], [154., 94., 190., 150.], [111., 20., 113., 32.], [20., 6., 32., 9.]],
-            edges=[[10., 10., 10., 90., 1, 0]], ed_rm=[[0], [10, 0], [10, 1], [11, 0]])
-RULE = [['left-above', 'left-of', 'left-below'], ['above', 'inside', 'below'], ['right-above', 'right-of', 'right-below']]
+GRID = dict(
+    room_type=[1, 3, 2, 4, 5, 6, 7, 8, 10, 3, 17, 15],
+    boxes=[
+        [10.0, 10.0, 110.0, 90.0],
+        [114.0, 10.0, 150.0, 40.0],
+        [114.0, 44.0, 150.0, 90.0],
+        [10.0, 94.0, 40.0, 120.0],
+        [44.0, 94.0, 80.0, 120.0],
+        [84.0, 94.0, 110.0, 120.0],
+        [114.0, 94.0, 150.0, 120.0],
+        [154.0, 10.0, 190.0, 50.0],
+        [154.0, 54.0, 190.0, 90.0],
+        [154.0, 94.0, 190.0, 150.0],
+        [111.0, 20.0, 113.0, 32.0],
+        [20.0, 6.0, 32.0, 9.0],
+    ],
+    edges=[[10.0, 10.0, 10.0, 90.0, 1, 0]],
+    ed_rm=[[0], [10, 0], [10, 1], [11, 0]],
+)
+RULE = [
+    ['left-above', 'left-of', 'left-below'],
+    ['above', 'inside', 'below'],
+    ['right-above', 'right-of', 'right-below'],
+]
 
 
 def by_hand(boxes): # the published rule, room by room, without numpy
@@ -354,29 +407,54 @@ def test_rooms_and_relations_of_a_housegan_plan(tmp_path):
     f.write_text(json.dumps(GRID))
     got = readers.read_housegan(f, 14)
     names = [G.ROOMS[t] for t in got.graphs[0].types]
-    assert names == ['LivingRoom', 'SecondRoom', 'Kitchen', 'Bathroom', 'Balcony', 'Entrance', 'DiningRoom', 'StudyRoom', 'Storage',
-                     'MasterRoom']                                 # the larger of the two bedrooms
+    assert names == [
+        'LivingRoom',
+        'SecondRoom',
+        'Kitchen',
+        'Bathroom',
+        'Balcony',
+        'Entrance',
+        'DiningRoom',
+        'StudyRoom',
+        'Storage',
+        'MasterRoom',
+    ]  # the larger of the two bedrooms
     assert got.graphs[0].edges == by_hand(GRID['boxes'][:10]) and len(got.graphs[0].edges) > 12
     assert got.report == {'records read': 1, 'doors left out': 2}
-    assert readers.read_graphs(f, n_max=14) == got and readers.read_graphs(f).report['skipped: more than 8 rooms'] == 1
+    assert (
+        readers.read_graphs(f, n_max=14) == got
+        and readers.read_graphs(f).report['skipped: more than 8 rooms'] == 1
+    )
 
 
 def test_a_folder_of_housegan_plans_is_read_in_order(tmp_path):
     for k in 2, 1, 3:
-        (tmp_path/f'{k}.json').write_text(json.dumps(dict(room_type=[k, 15], boxes=[[0, 0, 9, 9], [9, 0, 10, 4]])))
+        (tmp_path / f'{k}.json').write_text(
+            json.dumps(dict(room_type=[k, 15], boxes=[[0, 0, 9, 9], [9, 0, 10, 4]]))
+        )
     (tmp_path/'list.txt').write_text('1.json')
     assert readers.read_graphs(tmp_path).graphs == [Graph((0,), ()), Graph((2,), ()), Graph((1,), ())]
     (tmp_path/'none').mkdir()
     with pytest.raises(ValueError, match='none holds no .json file'): readers.read_graphs(tmp_path/'none')
 
 
-@pytest.mark.parametrize('change, why', [
-    (dict(room_type=[16, 1]), r"room 0 has the unknown type 16"), (dict(room_type=[1, 9]), 'room 1 has the unknown type 9'),
-    (dict(room_type=['1', 3]), "room 0 has the unknown type '1'"), (dict(room_type=[1, 3.0]), 'room 1 has the unknown type 3.0'),
-    (dict(room_type=[1, True]), 'unknown type True'), (dict(room_type=[1]), '1 room types, but 2 boxes'),
-    (dict(boxes=[[0, 0, 9, 9], [0, 0, 0, 9]]), 'x0<x1'), (dict(boxes=[[0, 0, 9, 9], [0, 0, 9]]), 'inhomogeneous'),
-    (dict(boxes=[[0., 0., .4, .4], [.4, 0., 1., 1.]]), 'x0<x1'), (dict(boxes=[[0, 0, 9, 9], [0, 0, 9, 300]]), 'canvas of 256'),
-    (dict(boxes=[[0, 0, 9, 9], [0, 0, 9, float('nan')]]), 'x0<x1'), (dict(boxes=None), 'is not x0|len')])
+@pytest.mark.parametrize(
+    'change, why',
+    [
+        (dict(room_type=[16, 1]), r"room 0 has the unknown type 16"),
+        (dict(room_type=[1, 9]), 'room 1 has the unknown type 9'),
+        (dict(room_type=['1', 3]), "room 0 has the unknown type '1'"),
+        (dict(room_type=[1, 3.0]), 'room 1 has the unknown type 3.0'),
+        (dict(room_type=[1, True]), 'unknown type True'),
+        (dict(room_type=[1]), '1 room types, but 2 boxes'),
+        (dict(boxes=[[0, 0, 9, 9], [0, 0, 0, 9]]), 'x0<x1'),
+        (dict(boxes=[[0, 0, 9, 9], [0, 0, 9]]), 'inhomogeneous'),
+        (dict(boxes=[[0.0, 0.0, 0.4, 0.4], [0.4, 0.0, 1.0, 1.0]]), 'x0<x1'),
+        (dict(boxes=[[0, 0, 9, 9], [0, 0, 9, 300]]), 'canvas of 256'),
+        (dict(boxes=[[0, 0, 9, 9], [0, 0, 9, float('nan')]]), 'x0<x1'),
+        (dict(boxes=None), 'is not x0|len'),
+    ],
+)
 def test_a_bad_housegan_plan_is_named(tmp_path, change, why):
     good = dict(room_type=[1, 3], boxes=[[0, 0, 9, 9], [9, 0, 20, 9]])
     f = tmp_path/'a.json'
@@ -385,16 +463,27 @@ def test_a_bad_housegan_plan_is_named(tmp_path, change, why):
     assert f'{f}, line 2: ' in str(e.value) and '\n' not in str(e.value)
 
 
-@pytest.mark.parametrize('graph', [
-    dict(room_type=[1, 3], ed_rm=[[0], [0, 1]]), dict(nodes=[dict(id=0)], links=[dict(source=0, target=0)]),
-    {'333': dict(room_type_count=dict(Bath=1), graph=[['Bath_1', 1, 'Entry_1']]), '334': dict(room_type_count={}, graph=[])}])
+@pytest.mark.parametrize(
+    'graph',
+    [
+        dict(room_type=[1, 3], ed_rm=[[0], [0, 1]]),
+        dict(nodes=[dict(id=0)], links=[dict(source=0, target=0)]),
+        {
+            '333': dict(room_type_count=dict(Bath=1), graph=[['Bath_1', 1, 'Entry_1']]),
+            '334': dict(room_type_count={}, graph=[]),
+        },
+    ],
+)
 def test_adjacency_alone_has_no_relations_and_what_to_do_is_said(tmp_path, graph):
     (tmp_path/'a.json').write_text(json.dumps(graph))
-    with pytest.raises(ValueError, match='a.json.* have no relations: give room_type and boxes') as e: readers.read_graphs(tmp_path/'a.json')
+    with pytest.raises(ValueError, match='a.json.* have no relations: give room_type and boxes') as e:
+        readers.read_graphs(tmp_path / 'a.json')
     assert '\n' not in str(e.value) and len(str(e.value)) < 400
 
 
 def test_a_sliver_of_a_housegan_plan_is_no_room(tmp_path):
-    (tmp_path/'a.json').write_text(json.dumps(dict(room_type=[1, 5], boxes=[[0, 0, 100, 100], [100, 0, 101, 9]])))
+    (tmp_path / 'a.json').write_text(
+        json.dumps(dict(room_type=[1, 5], boxes=[[0, 0, 100, 100], [100, 0, 101, 9]]))
+    )
     got = readers.read_graphs(tmp_path/'a.json')
     assert got.graphs == [Graph((0,), ())] and got.report['slivers dropped'] == 1

@@ -1,4 +1,4 @@
-"""Every command of README.md, word for word, in a fresh clone of the working tree, at the sizes of `make tiny`."""
+"""Every command of README.md, word for word, in a fresh clone, at the sizes of `make tiny`."""
 import hashlib, json, os, pathlib, re, shutil, signal, subprocess, sys
 import numpy as np, pytest, torch, yaml
 from dvc.exceptions import DvcException
@@ -49,29 +49,58 @@ def commands(text): return [s for s in [*steps(text), *inline(text)] if not is_e
 
 # ---- which test follows which command
 
-FOLLOWED = ['Training again', 'Your own plans', 'Your own text', 'Your own questions', 'Samples elsewhere'] # whole sections
-FRONT = ['make repro', 'make remedies', 'make criteria', 'make text', 'make exactness', 'make sudoku', 'make answers',
-         'make ablations']
-OTHERS = ['nbdev_export', 'nbdev_clean', 'make tiny', 'make ui', 'remask methods --to README.md', 'source .venv/bin/activate',
-          'remask-stage sample data=plans table=plans method=llada_topp09_no_remask', 'make commit']
+FOLLOWED = [
+    'Training again',
+    'Your own plans',
+    'Your own text',
+    'Your own questions',
+    'Samples elsewhere',
+]  # whole sections
+FRONT = [
+    'make repro',
+    'make remedies',
+    'make criteria',
+    'make text',
+    'make exactness',
+    'make sudoku',
+    'make answers',
+    'make ablations',
+]
+OTHERS = [
+    'nbdev_export',
+    'nbdev_clean',
+    'make tiny',
+    'make ui',
+    'remask methods --to README.md',
+    'source .venv/bin/activate',
+    'remask-stage sample data=plans table=plans method=llada_topp09_no_remask',
+    'make commit',
+]
 NOT_HERE = {
     'make test': 'runs this file',
     'make help': 'is run by test_house',
-    'python3.11 -m venv .venv && .venv/bin/python -m pip install torch': 'makes an environment from the network'}
+    'python3.11 -m venv .venv && .venv/bin/python -m pip install torch':
+        'makes an environment from the network',
+}
 FOREIGN_MODEL = 'The real LLaDA'   # followed by `test_the_page_of_the_real_llada`
 
 
 def test_every_command_is_followed_by_a_test():
     known = {*FRONT, *OTHERS, *NOT_HERE}
     for title in [*FOLLOWED, FOREIGN_MODEL]: known |= set(commands(sections()[title]))
-    rules = re.compile('<!-- methods -->.*<!-- end of methods -->', re.S) # equations, some of which begin with remask
+    rules = re.compile(
+        '<!-- methods -->.*<!-- end of methods -->', re.S
+    )  # equations, some of which begin with remask
     found = {title: set(commands(rules.sub('', text))) - known for title, text in sections().items()}
     assert not any(found.values()), f'no test for {found}'
-    assert set(FRONT) <= set(commands(README)) and {'make train-text', 'make train-answers'} <= set(commands(README))
+    assert set(FRONT) <= set(commands(README)) and {'make train-text', 'make train-answers'} <= set(
+        commands(README)
+    )
 
 
 def test_commands_are_read_with_their_comments_and_continuations():
-    text = 'Do `make text`, not `x`.\n\n    make a  # why\n    b c \\\n      d\n\nand\n\n    corpora:\n      mine: {L: 8}  # x\n'
+    text = ('Do `make text`, not `x`.\n\n    make a  # why\n    b c \\\n      d\n\n'
+            'and\n\n    corpora:\n      mine: {L: 8}  # x\n')
     assert [*steps(text)] == ['make a', 'b c d', 'corpora:\n  mine: {L: 8}']
     assert commands(text) == ['make a', 'b c d', 'make text']
 
@@ -106,10 +135,26 @@ def clone(to):
 
 def shell(at, command, ok=True, **env):
     "Do as a person does in the project's folder: activate the environment, then the command"
-    names = dict(PYTHONPATH=str(at), GIT_AUTHOR_NAME='a', GIT_AUTHOR_EMAIL='a@b', GIT_COMMITTER_NAME='a', GIT_COMMITTER_EMAIL='a@b')
-    names = {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKELEVEL', 'MAKEOVERRIDES', 'MFLAGS')} | names | env
+    names = dict(
+        PYTHONPATH=str(at),
+        GIT_AUTHOR_NAME='a',
+        GIT_AUTHOR_EMAIL='a@b',
+        GIT_COMMITTER_NAME='a',
+        GIT_COMMITTER_EMAIL='a@b',
+    )
+    names = (
+        {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ('MAKEFLAGS', 'MAKELEVEL', 'MAKEOVERRIDES', 'MFLAGS')
+        }
+        | names
+        | env
+    )
     path = f'{at}/.venv/bin:{os.environ["PATH"]}'
-    done = subprocess.run(['bash', '-c', command], cwd=at, env=names | dict(PATH=path), capture_output=True, text=True)
+    done = subprocess.run(
+        ['bash', '-c', command], cwd=at, env=names | dict(PATH=path), capture_output=True, text=True
+    )
     said = done.stdout + done.stderr
     assert not ok or done.returncode == 0, f'{command}: exit {done.returncode}\n{said[-3000:]}'
     return said if ok else (done.returncode, said)
@@ -120,7 +165,8 @@ def edit(at, block):
     path = at/'params.yaml'
     text = path.read_text()
     for key, value in yaml.safe_load(block).items():
-        if isinstance(value, list): text, n = re.subn(rf'^{key}: .*$', f'{key}: [{", ".join(value)}]', text, flags=re.M)
+        if isinstance(value, list):
+            text, n = re.subn(rf'^{key}: .*$', f'{key}: [{", ".join(value)}]', text, flags=re.M)
         else:
             lines = '\n'.join(l for l in block.splitlines() if l.startswith('  '))
             text, n = re.subn(rf'^{key}:$', f'{key}:\n{lines}', text, flags=re.M)
@@ -181,7 +227,11 @@ def test_a_training_is_made_again_when_it_is_asked_for_again(project):
     mark.unlink()                                  # killed before the network was written
     (project/'build'/f'{name}.safetensors').unlink()
     last = shell(project, 'remask-stage train_sudoku network=solver_tiny')
-    assert 'all 2 steps are made' in last and '0 of 2 steps to go' in last and same(net(project, name)[0], tensors)
+    assert (
+        'all 2 steps are made' in last
+        and '0 of 2 steps to go' in last
+        and same(net(project, name)[0], tensors)
+    )
 
 
 # ---- your own questions
@@ -195,7 +245,9 @@ def gsm8k(path, first, n, long=0, short=0):
     def record(k):
         a, b = 2 + k, 3 + k % 7
         fill = dict(a=a, b=b, c=a*b)
-        return dict(question=ASKED.format(**fill) + ' Why?'*(200*(k < first + long)), answer=WORKED.format(**fill))
+        return dict(
+            question=ASKED.format(**fill) + ' Why?' * (200 * (k < first + long)), answer=WORKED.format(**fill)
+        )
     rows = [dict(question='1+6?', answer='7')]*short + [record(k) for k in range(first, first + n)]
     path.write_text(''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows))
     return rows
@@ -208,7 +260,11 @@ def test_your_own_questions(project):
     rows, about = net(project, 'tasks/mine/rows')
     vocab, P = Vocabulary(about['chars']), about['P']
     texts = vocab.decode(rows['train'].long())
-    assert len(texts) == 299 and texts[0][:P].strip() == train[1]['question'] and texts[0][P:].rstrip('∎') == train[1]['answer']
+    assert (
+        len(texts) == 299
+        and texts[0][:P].strip() == train[1]['question']
+        and texts[0][P:].rstrip('∎') == train[1]['answer']
+    )
     kept = [json.loads(l) for l in (project/'build/tasks/mine/test.jsonl').read_text().splitlines()]
     assert [(p['prompt'], p['answer'], p['gold']) for p in kept] == \
         [(r['question'], r['answer'], r['answer'].rpartition('#### ')[2]) for r in test]
@@ -221,9 +277,14 @@ def test_your_own_questions(project):
         origin = net(project, f'answerers/mine/{name}')[1]['provenance']
         digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
         assert origin['quiz'] == 'mine' and [leg['data'] for leg in origin['legs']] == [digest]
-    assert '# Answers: comparison of decoders' in said['make answers'] and '| dual_stream_refine |' in said['make answers']
+    assert (
+        '# Answers: comparison of decoders' in said['make answers']
+        and '| dual_stream_refine |' in said['make answers']
+    )
     assert 'mine: 1 answers of fewer than 4 characters are left out' in said['make answers']
-    assert {d['path'] for d in lock(project)['tasks@mine']['deps']} >= {'inputs/mine'} and 'data' not in str(lock(project)['tasks@mine']['deps'])
+    assert {d['path'] for d in lock(project)['tasks@mine']['deps']} >= {'inputs/mine'} and 'data' not in str(
+        lock(project)['tasks@mine']['deps']
+    )
 
 
 def stage(project, *words): return shell(project, ' '.join(['remask-stage', *words]), ok=False)
@@ -231,12 +292,22 @@ def stage(project, *words): return shell(project, ' '.join(['remask-stage', *wor
 
 def test_a_single_file_is_parted_and_what_cannot_be_asked_is_one_sentence(project):
     rows = gsm8k(project/'one.jsonl', 0, 200)
-    assert stage(project, 'tasks', 'quiz=arithmetic', 'source=one.jsonl', 'form=gsm8k', 'kinds=', 'P=0', 'G=0')[0] == 0
+    assert (
+        stage(project, 'tasks', 'quiz=arithmetic', 'source=one.jsonl', 'form=gsm8k', 'kinds=', 'P=0', 'G=0')[
+            0
+        ]
+        == 0
+    )
     tensors, about = net(project, 'tasks/arithmetic/rows')
     vocab, P = Vocabulary(about['chars']), about['P']
     parts = [{t[:P].strip() for t in vocab.decode(tensors[n].long())} for n in ('train', 'test')]
-    assert not parts[0] & parts[1] and len(parts[1]) > 4 and parts[0] | parts[1] == {r['question'] for r in rows}
-    for words, why in [(['kinds=addition'], 'has no kinds of problems'), (['P=8', 'kinds='], 'no problem is left')]:
+    assert (
+        not parts[0] & parts[1] and len(parts[1]) > 4 and parts[0] | parts[1] == {r['question'] for r in rows}
+    )
+    for words, why in [
+        (['kinds=addition'], 'has no kinds of problems'),
+        (['P=8', 'kinds='], 'no problem is left'),
+    ]:
         code, said = stage(project, 'tasks', 'quiz=arithmetic', 'source=one.jsonl', 'form=gsm8k', *words)
         assert code == 1 and why in said and 'Traceback' not in said
     shell(project, 'dvc checkout -f tasks@arithmetic')
@@ -249,7 +320,9 @@ def own_text(project):
     "A text of one's own, its networks trained: the text, and what was said"
     text = ''.join(f'Zeile {k}: der Fuß tut weh, ja – sehr.\n' for k in range(900))
     (project/'mine.txt').write_text(text)
-    return text, follow(project, 'Your own text', only=lambda s: s != 'make text' and not s.startswith('remask demo'))
+    return text, follow(
+        project, 'Your own text', only=lambda s: s != 'make text' and not s.startswith('remask demo')
+    )
 
 
 def test_training_on_your_own_text(project, own_text):
@@ -261,7 +334,11 @@ def test_training_on_your_own_text(project, own_text):
     digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
     for name in ('denoiser', 'judge', 'own_errors'):
         origin = net(project, f'networks/mine/{name}')[1]['provenance']
-        assert origin['text'] == 'mine' and origin['data'] == digest and origin['revision'].startswith('mine.txt, sha256 ')
+        assert (
+            origin['text'] == 'mine'
+            and origin['data'] == digest
+            and origin['revision'].startswith('mine.txt, sha256 ')
+        )
     deps = [d['path'] for d in lock(project)['corpus@mine']['deps']]
     assert 'inputs/mine.txt' in deps and 'data' not in deps
     demo = shell(project, next(s for s in steps(sections()['Your own text']) if s.startswith('remask demo')))
@@ -280,7 +357,10 @@ def test_the_rest_of_your_own_text(project, own_text):
 def mat(path, n):
     "A file of the form of Graph2Plan's release"
     data = np.empty(n, object)
-    for k in range(n): data[k] = dict(rType=np.array([7, 1, 0, 2 + k % 3]), rEdge=np.array([[0, 1, k % 10], [1, 2, 9], [0, 3, k % 7]]))
+    for k in range(n):
+        data[k] = dict(
+            rType=np.array([7, 1, 0, 2 + k % 3]), rEdge=np.array([[0, 1, k % 10], [1, 2, 9], [0, 3, k % 7]])
+        )
     savemat(path, dict(data=data))
 
 
@@ -311,19 +391,29 @@ def test_a_file_of_your_own_in_data_is_named_and_told_where_to_go(project):
     (project/'data'/'mine.txt').write_text('hello')
     code, said = pull(project)
     (project/'data'/'mine.txt').unlink()
-    assert code == 2 and "remask: data/mine.txt: not one of the project's files; move yours to inputs/" in said and 'store' not in said
+    assert (
+        code == 2
+        and "remask: data/mine.txt: not one of the project's files; move yours to inputs/" in said
+        and 'store' not in said
+    )
 
 
 def test_without_git_it_is_said(project):
     (project/'.git').rename(project/'git')
     try: code, said = pull(project)
     finally: (project/'git').rename(project/'.git')
-    assert code == 2 and 'DVC says: ' in said and 'there is no .git folder here: get the project with git clone' in said
+    assert (
+        code == 2
+        and 'DVC says: ' in said
+        and 'there is no .git folder here: get the project with git clone' in said
+    )
 
 
 def test_files_that_the_store_lost_come_back_by_the_command_that_is_told(tmp_path):
     at = clone(tmp_path/'remask')
-    largest = max((p for p in (at/'.dvcstore'/'files').rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+    largest = max(
+        (p for p in (at / '.dvcstore' / 'files').rglob('*') if p.is_file()), key=lambda p: p.stat().st_size
+    )
     largest.unlink()
     code, said = pull(at)
     assert code == 2 and 'DVC says: ' in said and 'run git checkout -- .dvcstore' in said
@@ -331,28 +421,44 @@ def test_files_that_the_store_lost_come_back_by_the_command_that_is_told(tmp_pat
     assert largest.exists()
 
 
-@pytest.mark.parametrize('error, told', [
-    (OSError(28, 'No space left on device'), 'the disk is full: free some space'),
-    (DvcException('[Errno 28] No space left on device'), 'the disk is full: free some space'),
-    (DvcException("Can't remove the following unsaved files without confirmation. data/plans.jsonl"), 'move yours to inputs/'),
-    (DvcException('Checkout failed for following targets: net'), 'dvc repro makes it again')], ids=str)
+@pytest.mark.parametrize(
+    'error, told',
+    [
+        (OSError(28, 'No space left on device'), 'the disk is full: free some space'),
+        (DvcException('[Errno 28] No space left on device'), 'the disk is full: free some space'),
+        (
+            DvcException("Can't remove the following unsaved files without confirmation. data/plans.jsonl"),
+            'move yours to inputs/',
+        ),
+        (DvcException('Checkout failed for following targets: net'), 'dvc repro makes it again'),
+    ],
+    ids=str,
+)
 def test_dvcs_line_and_the_right_remedy(monkeypatch, error, told):
     class Project:
         def __init__(self, folder): pass
         def pull(self, targets, remote): raise error
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(store, 'strangers', lambda: [])
+    monkeypatch.setattr(store, 'untracked_files', lambda: [])
     monkeypatch.setattr(store, 'pinned_targets', lambda repo: ['train'])
     monkeypatch.setattr(store, 'Repo', Project)
     with pytest.raises(SystemExit) as e: store.pull()
-    assert str(e.value).startswith('remask: DVC says: ') and told in str(e.value) and str(e.value).count('\n') == 1
+    assert (
+        str(e.value).startswith('remask: DVC says: ')
+        and told in str(e.value)
+        and str(e.value).count('\n') == 1
+    )
 
 
 def test_pulling_a_text_that_was_never_trained_is_no_failure(project):
     "What was never made is not asked for; a name stands for all stages of a kind only where all were made"
     edit(project, 'corpora:\n  new: {source: inputs/new.txt}\ntexts: [new]')
-    try: code, said = pull(project)
-    finally: (project/'params.yaml').write_text((project/'params.yaml').read_text().replace('  new: {source: inputs/new.txt}\n', ''))
+    try:
+        code, said = pull(project)
+    finally:
+        (project / 'params.yaml').write_text(
+            (project / 'params.yaml').read_text().replace('  new: {source: inputs/new.txt}\n', '')
+        )
     edit(project, 'texts: [mine]')
     assert code == 0, said
 
@@ -386,14 +492,22 @@ def test_samples_elsewhere(project, tmp_path):
 
 @pytest.mark.slow
 def test_the_other_trainings_of_the_page(project):
-    follow(project, 'Training again', only=lambda s: s in ('make train', 'make train-text', 'make train-answers'))
+    follow(
+        project, 'Training again', only=lambda s: s in ('make train', 'make train-text', 'make train-answers')
+    )
 
 
 @pytest.mark.slow
 def test_one_stage_export_and_the_table_of_methods(tmp_path):
     at = clone(tmp_path/'remask')
     shell(at, 'make pull'); shell(at, 'make tiny')
-    for command in ['source .venv/bin/activate', 'nbdev_export', 'nbdev_clean', 'remask methods --to README.md']: shell(at, command)
+    for command in [
+        'source .venv/bin/activate',
+        'nbdev_export',
+        'nbdev_clean',
+        'remask methods --to README.md',
+    ]:
+        shell(at, command)
     assert (at/'README.md').read_text() == README
     assert not [p for p in (at/'remask').glob('*.py') if p.read_text() != (ROOT/'remask'/p.name).read_text()]
     shell(at, 'remask-stage sample data=plans table=plans method=llada_topp09_no_remask')
@@ -402,15 +516,28 @@ def test_one_stage_export_and_the_table_of_methods(tmp_path):
 
 @pytest.mark.slow
 def test_the_page_shows_addresses(project):
-    server = subprocess.Popen(['bash', '-c', 'make ui PORT=5123'], cwd=project, stdout=subprocess.PIPE, text=True, start_new_session=True,
-                              env=os.environ | dict(PYTHONPATH=str(project), PYTHONUNBUFFERED='1'))
+    server = subprocess.Popen(
+        ['bash', '-c', 'make ui PORT=5123'],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | dict(PYTHONPATH=str(project), PYTHONUNBUFFERED='1'),
+    )
     try: line = server.stdout.readline()
     finally: os.killpg(server.pid, signal.SIGTERM)
     assert 'http://127.0.0.1:5123/#/experiments/' in line
 
 
-SIZES = {'answer=256': 'answer=32', 'block=32': 'block=8', 'steps=256': 'steps=8', 'head_steps=2000': 'head_steps=2', 'test_rows=100': 'test_rows=2',
-         '(256, 32, 256,': '(32, 8, 8,', ', 256, how': ', 32, how'}
+SIZES = {
+    'answer=256': 'answer=32',
+    'block=32': 'block=8',
+    'steps=256': 'steps=8',
+    'head_steps=2000': 'head_steps=2',
+    'test_rows=100': 'test_rows=2',
+    '(256, 32, 256,': '(32, 8, 8,',
+    ', 256, how': ', 32, how',
+}
 
 
 def small(text): # the same command, at tiny sizes
@@ -420,11 +547,17 @@ def small(text): # the same command, at tiny sizes
 
 @pytest.fixture(scope='module')
 def foreign(project):
-    "A small model, written and saved as LLaDA's is, where the hub's name would be looked for, and the files the page names"
+    "A small model in LLaDA's format where the hub's name is looked for, and the files of README.md"
     pytest.importorskip('transformers')
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
     import published
-    published.save(project/'GSAI-ML'/'LLaDA-8B-Instruct', 'llada', published.network('llada', max_sequence_length=128), max_sequence_length=128)
+
+    published.save(
+        project / 'GSAI-ML' / 'LLaDA-8B-Instruct',
+        'llada',
+        published.network('llada', max_sequence_length=128),
+        max_sequence_length=128,
+    )
     (project/'mine.txt').write_text('12+7=\n(3+4)*2=\n')
     (project/'pairs.tsv').write_text(''.join(f'{a}+{b}=\t{a + b}\n' for a in range(10, 20) for b in range(4)))
     rows = [dict(question=f'{a} and {a}?', answer=f'{a}+{a}=\n#### {2*a}') for a in range(10, 14)]
@@ -440,9 +573,15 @@ def test_the_page_of_the_real_llada(foreign):
     assert 'family' in said and 'no mask is followed: rows by length' in said and 'MASK' in said
     shell(foreign, small(staged))
     report = (foreign/'build'/'llada'/'report.md').read_text()
-    assert '| remask_ups |' in report and '## repair' in report and (foreign/'build'/'llada'/'ups.safetensors').exists()
+    assert (
+        '| remask_ups |' in report
+        and '## repair' in report
+        and (foreign / 'build' / 'llada' / 'ups.safetensors').exists()
+    )
     python = next(b for b in blocks(page) if is_python(b))
-    said = shell(foreign, f"python - <<'E'\n{small(python).replace('hub.answers(', 'print(hub.answers(').rstrip()})\nE")
+    said = shell(
+        foreign, f"python - <<'E'\n{small(python).replace('hub.answers(', 'print(hub.answers(').rstrip()})\nE"
+    )
     assert re.search(r"\['.*'\]", said)
 
 
@@ -454,6 +593,11 @@ def test_the_arguments_of_the_page_for_the_harness(foreign):
     assert words[:3] == ['python', '-m', 'remask.lm.harness'] and '--apply_chat_template' in words
     from remask.lm.harness import load_harness_lm, read_model_args
     given = dict(a.split('=') for a in words[words.index('--model_args') + 1].split(','))
-    given |= dict(pretrained=str(foreign/given['pretrained']), trust_remote_code=True, answer=int(given['answer']), block=int(given['block']))
+    given |= dict(
+        pretrained=str(foreign / given['pretrained']),
+        trust_remote_code=True,
+        answer=int(given['answer']),
+        block=int(given['block']),
+    )
     lm = load_harness_lm(read_model_args(given | dict(answer=32, block=8)))
     assert lm.apply_chat_template([dict(role='user', content='1+1')]) == '1+1='

@@ -538,8 +538,13 @@ HARMLESS['only the shape is read'] = [
     'dependence_order st.u.shape']
 HARMLESS['more bits than needed keep the order'] = ['dilated shape[1] + 1']
 HARMLESS['the last step unmasks everything, whatever the policy returns'] = [
-    'by_budget st.t == 0', 'by_budget row_sum(st.decoded)', 'unmask_above st.t > 0', 'unmask_above st.t == 0',
-    'wino st.t == 0', 'wino st.decoded & (st.s == 0)']
+    'davis_count st.t == 0',
+    'davis_count row_sum(st.decoded)',
+    'unmask_above st.t > 0',
+    'unmask_above st.t == 0',
+    'wino st.t == 0',
+    'wino st.decoded & (st.s == 0)',
+]
 HARMLESS['nothing is remasked here'] = ['ancestral (1 + st.sigma)', 'unmask_top (1 + st.sigma)']
 HARMLESS['the score is not read'] = ['confidence return st.u']
 HARMLESS['only the order is read'] = ['certainty entropy(st) * math.log', 'certainty st.logits.shape[+1]']

@@ -20,9 +20,9 @@ from remask.lm.hub import Tuning, finetune, load_hub, put_dual_stream, save_hub_
 from remask.lm.hub_model import save_small
 from remask.evaluate.hub_eval import MAKERS, detect, inject, repair_answers
 from remask.evaluate.answer_metrics import extract, pass_at, right_answers, same_answer
-from remask.lm.blocks import Writing, after_position, write
+from remask.lm.blocks import GenerationOptions, after_position, generate_blocks
 from remask.pipeline.stages import SECTIONS, declared_parameters, entries, read_params, stage_params
-from remask.domains.tasks import Pair, as_pairs, as_rows, read_tabbed, signs
+from remask.domains.tasks import Pair, as_pairs, as_rows, collect_characters, read_tabbed
 from remask.domains.text import Vocabulary, read_text
 from remask.core.tokens import TokenSpace
 transformers.utils.logging.set_verbosity_error()
@@ -63,8 +63,8 @@ def test_06_characters_stay_as_they_are(tmp_path):
     vocab = Vocabulary.of(text)
     assert vocab.decode(vocab.encode(text)) == [text]
     assert read_text(saved_text(tmp_path, text, 'f.txt')).text == text
-    rows = as_rows(signs([text]), [(text, text)], 40, 40)
-    assert text in signs([text]).decode(rows.x)[0]
+    rows = as_rows(collect_characters([text]), [(text, text)], 40, 40)
+    assert text in collect_characters([text]).decode(rows.x)[0]
     assert not same_answer(extract('#### −2'), extract('#### 2'))
     assert same_answer(extract('#### −2'), extract('#### -2'))
 
@@ -73,7 +73,7 @@ def test_07_an_attention_mask_that_is_accepted_and_ignored(tmp_path):
     saved(tmp_path, 'llada')
     hub = opened(tmp_path)
     assert 'attention_mask' in hub.takes and hub.facts.tells == '' and 'rows by length' in hub.described()
-    how = Writing(block=8, steps=8)
+    how = GenerationOptions(block=8, steps=8)
     together = hub.answers(TEXTS, 8, how)
     assert together == [hub.answers([t], 8, how)[0] for t in TEXTS]
 
@@ -99,7 +99,7 @@ def test_10_the_harness(tmp_path):
     "overlong prompts, empty continuations, `until: null`, `max_gen_toks`, and noise by request"
     from types import SimpleNamespace
     save_small(tmp_path)
-    lm = HarnessLM(load_hub(tmp_path), Writing(block=4, steps=4), 8, draws=4)
+    lm = HarnessLM(load_hub(tmp_path), GenerationOptions(block=4, steps=4), 8, draws=4)
     def request(kind, *args, k=0):
         return SimpleNamespace(args=args, task_name='t', doc_id=k, request_type=kind, idx=k)
     texts = ('1+2=', '3'), ('9'*200, '12'), ('7=', '')
@@ -118,7 +118,7 @@ def test_11_an_answer_that_has_ended_needs_no_further_evaluation():
     space, spent = TokenSpace(11, 12, (torch.arange(13) < 11).expand(20, -1)), torch.zeros(1)
     x = torch.full((1, 20), 11)
     x[:, :4] = 0
-    write(ending([4]), space, x, Writing(block=4, steps=4, ends=(9,)), count=spent.add_)
+    generate_blocks(ending([4]), space, x, GenerationOptions(block=4, steps=4, ends=(9,)), count=spent.add_)
     assert spent.item() == 1                                            # not 16
 
 

@@ -19,9 +19,20 @@ STAGES = sorted(set(NOTEBOOK.values()))
 ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser',
             family='competing', quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
-NOT_GIVEN = { # parameters that keep the notebook's default where no entry gives them
-    'overrides', 'rows', 'seed', 'givens', 'heads', 'stratified', 'precision', 'name', 'stride', 'form', 'enough',
-    'run_programs'}
+NOT_GIVEN = {  # parameters that keep the notebook's default where no entry gives them
+    'overrides',
+    'rows',
+    'seed',
+    'givens',
+    'heads',
+    'stratified',
+    'precision',
+    'name',
+    'stride',
+    'form',
+    'enough',
+    'run_programs',
+}
 
 
 def stage(name): return find_stage(name, ROOT/'nbs'/'experiments')
@@ -35,7 +46,8 @@ LISTED = dict.fromkeys(name for names in PARAMS['lists'].values() for name in na
 def test_there_is_one_record_for_each_method_in_a_list():
     assert list(PARAMS['methods']) == ['heldout', *LISTED]
     for name, row in PARAMS['methods'].items():
-        if name != 'heldout': assert row == {k: v for k, v in compared(name)._asdict().items() if v != {}}, name
+        if name != 'heldout':
+            assert row == {k: v for k, v in compared(name)._asdict().items() if v != {}}, name
 
 
 def test_the_records_are_those_that_the_command_writes():

@@ -2,7 +2,7 @@
 import random
 import pytest, torch
 from remask.core.forward import mask_forward
-from remask.domains.sudoku import board, grids, places, proper, puzzles, solve, symmetric, twin_forward
+from remask.domains.sudoku import board, grids, places, proper, puzzles, solve, symmetric, symmetric_forward
 
 ASKED, ANSWER = puzzles(12, seed=11)
 
@@ -41,7 +41,11 @@ def test_twins_are_proper_different_and_keep_what_is_hidden_hidden():
     twins = symmetric(ANSWER[:1].expand(500, -1), u)
     assert proper(twins).all() and len(twins.unique(dim=0)) == 500
     assert ((symmetric(ASKED[:1].expand(500, -1), u) == 9).sum(1) == 51).all()
-    assert symmetric(ASKED[:1], u[:1])[0].ne(9).equal((symmetric(ANSWER[:1], u[:1]) == symmetric(ASKED[:1], u[:1]))[0])
+    assert (
+        symmetric(ASKED[:1], u[:1])[0]
+        .ne(9)
+        .equal((symmetric(ANSWER[:1], u[:1]) == symmetric(ASKED[:1], u[:1]))[0])
+    )
 
 
 def test_every_cell_and_digit_is_as_likely_in_a_twin():
@@ -51,8 +55,10 @@ def test_every_cell_and_digit_is_as_likely_in_a_twin():
 
 
 def test_a_twin_is_what_the_network_is_asked_about():
-    noisy = twin_forward(mask_forward)(board(), ANSWER.long(), torch.tensor([[.5]]), torch.rand(12, 81, 2))
-    assert proper(noisy.target).all() and (noisy.x_t == torch.where(noisy.asked, 9, noisy.target)).all()
+    noisy = symmetric_forward(mask_forward)(
+        board(), ANSWER.long(), torch.tensor([[0.5]]), torch.rand(12, 81, 2)
+    )
+    assert proper(noisy.target).all() and (noisy.x_t == torch.where(noisy.in_loss, 9, noisy.target)).all()
 
 
 @pytest.mark.parametrize('givens', [10, 82])

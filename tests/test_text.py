@@ -47,8 +47,15 @@ def test_the_revision_is_a_known_hash_and_follows_the_characters():
     assert len({Vocabulary(c).revision for c in ('ab', 'abc', 'ac', 'aé')}) == 4
 
 
-@pytest.mark.parametrize('chars, why', [('', 'fewer than two'), ('a', 'fewer than two'), ('ba', 'Vocabulary.of(text)'),
-                                        ('aab', 'Vocabulary.of(text)')])
+@pytest.mark.parametrize(
+    'chars, why',
+    [
+        ('', 'fewer than two'),
+        ('a', 'fewer than two'),
+        ('ba', 'Vocabulary.of(text)'),
+        ('aab', 'Vocabulary.of(text)'),
+    ],
+)
 def test_no_vocabulary(chars, why):
     with pytest.raises(ValueError) as e: Vocabulary(chars)
     assert why in str(e.value) and one_line(e)
@@ -61,7 +68,9 @@ def test_the_first_unknown_character_is_named(text):
     if not unknown: return
     with pytest.raises(ValueError) as e: SMALL.encode(text)
     k, c = unknown[0]
-    assert f"character {c!r} at position {k} " in str(e.value) and 'replace it' in str(e.value) and one_line(e)
+    assert (
+        f"character {c!r} at position {k} " in str(e.value) and 'replace it' in str(e.value) and one_line(e)
+    )
 
 
 @pytest.mark.parametrize('c', ['\0', '!', '~', '\U0010ffff', '\ud800', '☃'])
@@ -81,18 +90,28 @@ def test_decode_is_the_plain_reading(rows, mask_char, pad, wrong):
 
 def test_decode_refuses_foreign_ids_and_long_signs():
     for bad in -1, SMALL.V:
-        with pytest.raises(ValueError, match=f'not all in 0..{SMALL.V-1}') as e: SMALL.decode(torch.tensor([[0, bad]]))
+        with pytest.raises(ValueError, match=f'not all in 0..{SMALL.V - 1}') as e:
+            SMALL.decode(torch.tensor([[0, bad]]))
         assert one_line(e)
     for sign in 'mask_char', 'pad', 'wrong':
-        with pytest.raises(ValueError, match="'ab' is longer"): SMALL.decode(torch.tensor([[0]]), **{sign: 'ab'})
-    assert SMALL.decode(torch.zeros(3, 0, dtype=torch.long)) == ['']*3 and SMALL.decode(torch.zeros(0, 3).long()) == []
+        with pytest.raises(ValueError, match="'ab' is longer"):
+            SMALL.decode(torch.tensor([[0]]), **{sign: 'ab'})
+    assert (
+        SMALL.decode(torch.zeros(3, 0, dtype=torch.long)) == [''] * 3
+        and SMALL.decode(torch.zeros(0, 3).long()) == []
+    )
 
 
 def test_another_vocabulary_is_refused_with_the_difference():
     SMALL.agree(Vocabulary(SMALL.chars))
     with pytest.raises(ValueError) as e: SMALL.agree(Vocabulary.of('to be\n!?'), 'remasker.safetensors')
     said = str(e.value)
-    assert said.startswith('remasker.safetensors ') and "has '!?'" in said and "lacks ',nr'" in said and one_line(e)
+    assert (
+        said.startswith('remasker.safetensors ')
+        and "has '!?'" in said
+        and "lacks ',nr'" in said
+        and one_line(e)
+    )
     assert SMALL.revision in said and Vocabulary.of('to be\n!?').revision in said
     with pytest.raises(ValueError) as e: SMALL.agree(Vocabulary.of(map(chr, range(9000))))
     assert one_line(e)
@@ -124,7 +143,9 @@ def test_wrong_is_clean_for_the_judge_alone():
 def test_the_python_reference_is_the_language_reference_once():
     got = T.python_reference()
     assert got == T.python_reference()
-    assert platform.python_version() in got.revision and got.revision.endswith(hashlib.sha256(got.text.encode()).hexdigest()[:12])
+    assert platform.python_version() in got.revision and got.revision.endswith(
+        hashlib.sha256(got.text.encode()).hexdigest()[:12]
+    )
     long = [p for p in got.text.rstrip('\n').split('\n\n') if len(p) >= 40]
     assert len(long) == len(set(long)) > 500
     from pydoc_data.topics import topics
@@ -134,9 +155,17 @@ def test_the_python_reference_is_the_language_reference_once():
 def test_the_reference_is_written_in_ascii_by_the_same_rule_as_ever():
     import unicodedata
     straight = str.maketrans({'“': '"', '”': '"', '‘': "'", '’': "'", '–': '-', '—': '-', 'ß': 'ss'})
-    def as_ever(text): return ''.join(c for c in unicodedata.normalize('NFKD', text.translate(straight)) if c == '\n' or ' ' <= c <= '~')
+
+    def as_ever(text):
+        return ''.join(
+            c for c in unicodedata.normalize('NFKD', text.translate(straight)) if c == '\n' or ' ' <= c <= '~'
+        )
     from pydoc_data.topics import topics
-    assert all(T.plain(t) == as_ever(t) for t in topics.values()) and T.plain('x² ≤ 5 ﬁ Å\t') == as_ever('x² ≤ 5 ﬁ Å\t') == 'x2  5 fi A'
+
+    assert (
+        all(T.plain(t) == as_ever(t) for t in topics.values())
+        and T.plain('x² ≤ 5 ﬁ Å\t') == as_ever('x² ≤ 5 ﬁ Å\t') == 'x2  5 fi A'
+    )
     told, out = set(), []
     for p in (p for name in sorted(topics) for p in as_ever(topics[name]).strip('\n').split('\n\n')):
         if len(p) < 40 or p not in told: out.append(p)
@@ -164,11 +193,22 @@ def test_a_python_without_its_reference_says_so(monkeypatch):
     with pytest.raises(ValueError, match='name a UTF-8 file instead'): T.python_reference()
 
 
-@pytest.mark.parametrize('data, why', [
-    (b'', 'is empty'), (b' \n\n', 'is empty'), (b'abc\ndef\0', 'zero byte at byte 7'), ('a\nb'.encode('utf-16'), 'zero byte at byte 3'),
-    (b'a\nb\n\xffc', r'not UTF-8 \(byte 4, line 3\)'), ('né'.encode('latin-1'), r'not UTF-8 \(byte 1, line 1\)'),
-    ('é'.encode()[:1], 'not UTF-8'), (b'\x89PNG\r\n\x1a\n', r'not UTF-8 \(byte 0, line 1\)'), (b'aaaa', 'fewer than two'),
-    ('\ufeffa'.encode(), 'fewer than two'), (b'\xef\xbb\xbf', 'fewer than two')])
+@pytest.mark.parametrize(
+    'data, why',
+    [
+        (b'', 'is empty'),
+        (b' \n\n', 'is empty'),
+        (b'abc\ndef\0', 'zero byte at byte 7'),
+        ('a\nb'.encode('utf-16'), 'zero byte at byte 3'),
+        (b'a\nb\n\xffc', r'not UTF-8 \(byte 4, line 3\)'),
+        ('né'.encode('latin-1'), r'not UTF-8 \(byte 1, line 1\)'),
+        ('é'.encode()[:1], 'not UTF-8'),
+        (b'\x89PNG\r\n\x1a\n', r'not UTF-8 \(byte 0, line 1\)'),
+        (b'aaaa', 'fewer than two'),
+        ('\ufeffa'.encode(), 'fewer than two'),
+        (b'\xef\xbb\xbf', 'fewer than two'),
+    ],
+)
 def test_what_is_no_text_is_refused_with_the_place(tmp_path, data, why):
     f = tmp_path/'corpus.txt'
     f.write_bytes(data)
@@ -194,7 +234,8 @@ def test_reading_gives_the_text_back_whatever_its_line_ends(tmp_path_factory, te
     assert seen == {T.corpus(text, 'some.txt')} and seen.pop().text == text
 
 
-ODD = 'x² ≤ 5 and θ ≥ π/2\u2028e\u0301 é 👩\u200d🚀 𝔸 \u0085\u00a0–−\t\x7f'                # signs, marks, joiners, other planes, odd line ends
+# signs, marks, joiners, other planes, odd line ends
+ODD = 'x² ≤ 5 and θ ≥ π/2\u2028e\u0301 é 👩\u200d🚀 𝔸 \u0085\u00a0–−\t\x7f'
 
 
 def test_no_character_of_a_text_changes_unless_asked(tmp_path):
@@ -223,15 +264,24 @@ def test_a_normal_form_says_what_it_changed(text, form):
 def test_a_text_that_was_normalised_says_so(tmp_path):
     f = tmp_path/'a.txt'
     f.write_text('x² ≤ 5 and θ ≥ π/2', encoding='utf-8')
-    assert T.read_text(f, 'ASCII') == T.corpus('x2  5 and   /2', 'a.txt in ASCII (characters lost: 5, gained: 1)')
-    assert T.read_text(f, 'NFC') == T.corpus('x² ≤ 5 and θ ≥ π/2', 'a.txt in NFC (characters lost: 0, gained: 0)')
-    with pytest.raises(ValueError, match='choose one of NFC, NFD, NFKC, NFKD, ASCII') as e: T.read_text(f, 'utf-8')
+    assert T.read_text(f, 'ASCII') == T.corpus(
+        'x2  5 and   /2', 'a.txt in ASCII (characters lost: 5, gained: 1)'
+    )
+    assert T.read_text(f, 'NFC') == T.corpus(
+        'x² ≤ 5 and θ ≥ π/2', 'a.txt in NFC (characters lost: 0, gained: 0)'
+    )
+    with pytest.raises(ValueError, match='choose one of NFC, NFD, NFKC, NFKD, ASCII') as e:
+        T.read_text(f, 'utf-8')
     assert one_line(e)
 
 
 def test_a_revision_names_no_folder(tmp_path):
     (tmp_path/'a.txt').write_text('ab')
-    assert T.read_text(tmp_path/'a.txt').revision == T.read_text(str(tmp_path/'a.txt')).revision == 'a.txt, sha256 fb8e20fc2e4c'
+    assert (
+        T.read_text(tmp_path / 'a.txt').revision
+        == T.read_text(str(tmp_path / 'a.txt')).revision
+        == 'a.txt, sha256 fb8e20fc2e4c'
+    )
 
 
 # ---- rows
@@ -246,7 +296,10 @@ def test_parts_are_disjoint_cover_and_have_their_shares(n, a, b, c):
     assert all(abs(len(p) - n*s) <= 1 for p, s in zip(parts, shares))
 
 
-@pytest.mark.parametrize('shares', [(.9, .1), (.8, .1, .2), (1.1, 0., -.1), (.25,)*4, (float('nan'), .5, .5), (0, 0, 0)])
+@pytest.mark.parametrize(
+    'shares',
+    [(0.9, 0.1), (0.8, 0.1, 0.2), (1.1, 0.0, -0.1), (0.25,) * 4, (float('nan'), 0.5, 0.5), (0, 0, 0)],
+)
 def test_shares_that_are_none(shares):
     with pytest.raises(ValueError, match='sum to 1') as e: T.split_text(torch.arange(9), shares)
     assert one_line(e)
@@ -257,7 +310,8 @@ def test_shares_that_are_none(shares):
 def test_windows_are_slices(n, L, stride):
     ids = torch.arange(n).to(torch.uint8)
     if n < L:
-        with pytest.raises(ValueError, match=f'{n} characters has no window of {L}'): T.windows(ids, L, stride)
+        with pytest.raises(ValueError, match=f'{n} characters has no window of {L}'):
+            T.windows(ids, L, stride)
         return
     plain = [ids[k:k+L].tolist() for k in range(0, n - L + 1, stride or L)]
     got = T.windows(ids, L, stride)
@@ -287,20 +341,39 @@ def test_a_prompt_shows_what_is_given_hides_its_holes_and_ends_in_pad(text, data
     x, space = T.infill(v, given_text, L), v.space(L)
     plain = [v.mask if k in holes else v.chars.index(c) for k, c in enumerate(text)] + [v.pad]*(L - len(text))
     assert x.tolist() == plain and x.dtype == torch.int64
-    assert masked(space, x).nonzero().flatten().tolist() == sorted(holes) and real(space, x).sum() == len(text)
-    assert v.decode(x) == [given_text]                                      # read, edit, give back
-    assert torch.equal(T.infill(v, v.decode(x)[0], L), x) and torch.equal(T.infill(v, given_text), x[:len(text)])
+    assert masked(space, x).nonzero().flatten().tolist() == sorted(holes) and real(space, x).sum() == len(
+        text
+    )
+    assert v.decode(x) == [given_text]  # read, edit, give back
+    assert torch.equal(T.infill(v, v.decode(x)[0], L), x) and torch.equal(
+        T.infill(v, given_text), x[: len(text)]
+    )
 
 
 def test_any_sign_can_be_the_hole_even_a_known_character():
-    assert T.infill(SMALL, 't_ be', hole='_').tolist() == [*SMALL.encode('t'), SMALL.mask, *SMALL.encode(' be')]
-    assert T.infill(SMALL, 'to be', hole='o').tolist() == [*SMALL.encode('t'), SMALL.mask, *SMALL.encode(' be')]
+    assert T.infill(SMALL, 't_ be', hole='_').tolist() == [
+        *SMALL.encode('t'),
+        SMALL.mask,
+        *SMALL.encode(' be'),
+    ]
+    assert T.infill(SMALL, 'to be', hole='o').tolist() == [
+        *SMALL.encode('t'),
+        SMALL.mask,
+        *SMALL.encode(' be'),
+    ]
     assert T.infill(SMALL, '', 3).tolist() == [SMALL.pad]*3
 
 
-@pytest.mark.parametrize('text, kw, why', [
-    ('to ░ Be', {}, "'B' at position 5 "), ('to be', dict(L=4), '5 characters is longer than L=4'),
-    ('t_', {}, "'_' at position 1 "), ('to', dict(hole=''), "hole sign ''"), ('to', dict(hole='__'), "hole sign '__'")])
+@pytest.mark.parametrize(
+    'text, kw, why',
+    [
+        ('to ░ Be', {}, "'B' at position 5 "),
+        ('to be', dict(L=4), '5 characters is longer than L=4'),
+        ('t_', {}, "'_' at position 1 "),
+        ('to', dict(hole=''), "hole sign ''"),
+        ('to', dict(hole='__'), "hole sign '__'"),
+    ],
+)
 def test_prompts_that_cannot_be_written(text, kw, why):
     with pytest.raises(ValueError) as e: T.infill(SMALL, text, **kw)
     assert why in str(e.value) and one_line(e)
@@ -329,7 +402,9 @@ def test_structure_is_the_plain_reading(texts, data):
     want = [plain_structure(t) for t in FULL.decode(x, pad='·')]
     for ids in x, x.to(torch.uint8):
         got = [f(FULL, ids) for f in (T.boundaries, T.word_of, T.line_of)]
-        assert [g.dtype for g in got] == [torch.bool, torch.int64, torch.int64] and {g.shape for g in got} == {x.shape}
+        assert [g.dtype for g in got] == [torch.bool, torch.int64, torch.int64] and {
+            g.shape for g in got
+        } == {x.shape}
         for k, g in enumerate(got): assert g.tolist() == [w[k] for w in want]
 
 
@@ -343,8 +418,22 @@ def test_numbers_begin_at_zero_and_never_jump(text):
     assert T.line_of(FULL, x)[0, -1] == text[:-1].count('\n')
 
 
-@pytest.mark.parametrize('c, apart', [(' ', True), ('\n', True), ('.', True), ("'", True), ('-', True), ('a', False),
-                                      ('_', False), ('9', False), ('ß', False), ('²', False), ('्', False)])
+@pytest.mark.parametrize(
+    'c, apart',
+    [
+        (' ', True),
+        ('\n', True),
+        ('.', True),
+        ("'", True),
+        ('-', True),
+        ('a', False),
+        ('_', False),
+        ('9', False),
+        ('ß', False),
+        ('²', False),
+        ('्', False),
+    ],
+)
 def test_which_characters_separate(c, apart):
     assert T.boundaries(FULL, FULL.encode(c)[None]).item() is apart
 

@@ -1,4 +1,4 @@
-"""Methods for text: scores and readings preserve the count of unmasked positions; the demo prints each step."""
+"""Methods for text: scores preserve the count of unmasked positions; the demo prints each step."""
 import re
 import pytest, torch
 
@@ -11,7 +11,7 @@ from remask.methods.generation import generate_rows
 from remask.core.schedules import linear, uniform_grid
 from remask.domains.text import Vocabulary, infill
 from remask.policies.ups import ScoreHead
-from remask.core.tokens import hide
+from remask.core.tokens import fully_masked
 
 VOCAB, L, B = Vocabulary.of('abc d\n'), 12, 5
 NETWORKS = dict(all_positions=1, corrupted_only=1, own_errors=1, mixed=3)     # kinds of WRONG of each
@@ -44,7 +44,7 @@ def write(nets, steps=6, x=None, seed=0, callback=quiet, **choices):
     reads = NFECounter()
     m = text_method(nets, reads, **choices)
     space, times = VOCAB.space(L), uniform_grid(steps)
-    if x is None: x = hide(space, torch.ones(B, L, dtype=torch.bool))
+    if x is None: x = fully_masked(space, torch.ones(B, L, dtype=torch.bool))
     denoiser = nets.denoiser(choices.get('score', ''))
     got = generate_rows(denoiser, linear, space, m, x, times, seed, callback=callback, check=True)
     return got, reads

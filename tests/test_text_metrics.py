@@ -21,7 +21,7 @@ from remask.core.exact import Chain, markov
 
 
 def some(seed, N=30, L=40, V=5):
-    "Rows of few letters with long copies inside, and which positions are real: a start of each row, some rows empty"
+    "Rows of few letters with long copies inside, and their real positions; some rows are empty"
     rng = np.random.default_rng(seed)
     x = rng.integers(0, V, (N, L))
     for r in x[::3]: r[20:32] = r[5:17]
@@ -370,7 +370,10 @@ def test_sharpening_looks_better_by_likelihood_and_is_caught_by_everything_else(
     fair, bent = (tm.evaluate_text(c.sample_exact(500, torch.Generator().manual_seed(0)), ref)
                   for c in (teacher, sharp))
     assert bent['quality/nll'] < fair['quality/nll'] and bent['quality/js_2'] > 10*fair['quality/js_2']
-    assert bent['variety/entropy'] < fair['variety/entropy'] - .02 and bent['variety/repeats'] > fair['variety/repeats']
+    assert (
+        bent['variety/entropy'] < fair['variety/entropy'] - 0.02
+        and bent['variety/repeats'] > fair['variety/repeats']
+    )
 
 
 x22 = np.zeros((2, 2), int)
@@ -447,7 +450,9 @@ def test_a_judge_is_trained_like_any_network_and_finds_the_law(tmp_path):
     judge, origin = load_judge(tmp_path/'judge.safetensors', 12)
     held = world.sample_exact(3000, g)
     truth, word = world.log_prob(held), judged_by(judge, space)(held)
-    assert origin == dict(of='a test') and 0 <= (truth - word).mean().item()/12 < .03   # a divergence is never negative
+    assert (
+        origin == dict(of='a test') and 0 <= (truth - word).mean().item() / 12 < 0.03
+    )  # a divergence is never negative
     with pytest.raises(ValueError, match='rows of 12 positions'): load_judge(tmp_path/'judge.safetensors', 13)
     with pytest.raises(ValueError, match='holds no Judge'):
         save_tensors(tmp_path/'x.safetensors', dict(a=torch.ones(1)),

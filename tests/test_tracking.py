@@ -21,7 +21,9 @@ def test_rerun_keeps_one_live_run_and_the_newest_values(store):
         log_run(exp, 'none', METRICS, SEEDS)
     assert sorted(r.info.run_name for r in runs(exp)) == ['cap', 'none']
     cap, = runs(exp, 'cap')
-    assert cap.data.params == {'eta': '0.6'} and cap.data.metrics['v/x'] == .6 and cap.info.status == 'FINISHED'
+    assert (
+        cap.data.params == {'eta': '0.6'} and cap.data.metrics['v/x'] == 0.6 and cap.info.status == 'FINISHED'
+    )
 
 
 def test_latest_value_is_the_mean_and_history_holds_each_seed(store):

@@ -104,7 +104,7 @@ def test_the_loss_of_a_recipe_is_the_sum_of_both():
     bce = ups_loss(SPACE)(net(noisy.x_t, .6, x0 != VOCAB.pad), noisy)
     apart = row_losses(net, SPACE, x0, base, t, u)
     both = row_losses(net, SPACE, x0, base._replace(heads=ups_loss(SPACE)), t, u)
-    assert noisy.asked.any(1).all() and torch.allclose(both, apart + bce, atol=1e-6)
+    assert noisy.in_loss.any(1).all() and torch.allclose(both, apart + bce, atol=1e-6)
 
 
 def test_a_frozen_network_stays_bit_for_bit_and_its_head_resumes(tmp_path):

@@ -7,7 +7,7 @@ from remask.policies.ranked import compete
 from remask.core.sampler import Process, argmax, categorical, sample
 from remask.core.schedules import linear, uniform_grid
 from remask.domains.text import Vocabulary
-from remask.core.tokens import TokenSpace, hide, is_clean
+from remask.core.tokens import TokenSpace, fully_masked, is_clean
 from remask.core.train import Recipe, row_losses
 from remask.policies.wrong_token import merged, near_misses, not_wrong, own_errors, random_tokens, wrong_token
 
@@ -55,7 +55,7 @@ def sure_of(ids): return Denoised(torch.nn.functional.one_hot(ids, VOCAB.V)*80.)
 def test_a_token_restored_by_luck_is_labelled_correct():
     lucky = own_errors(lambda x, t, ok: sure_of(ROWS.clamp(max=5)), argmax)
     n = wrong_token(VOCAB.wrong, lucky)(SPACE, ROWS, HALF, U)
-    assert n.x_t.equal(ROWS) and n.target.equal(ROWS) and n.asked.equal(ROWS != VOCAB.pad)
+    assert n.x_t.equal(ROWS) and n.target.equal(ROWS) and n.in_loss.equal(ROWS != VOCAB.pad)
 
 
 def test_own_errors_are_draws_of_the_denoiser_at_masked_positions():
@@ -111,7 +111,7 @@ def test_wrong_tokens_are_masked_first_and_evaluations_are_counted():
     counter, log = NFECounter(), []
     judge = Process(count_nfe(oracle, counter), linear, VOCAB.verdicts(L))
     denoiser = Process(lambda x, t, ok: Denoised(torch.zeros(*x.shape, VOCAB.V)), linear, SPACE)
-    start, policy = hide(SPACE, torch.ones(64, L).bool()), compete(not_wrong(judge, VOCAB.wrong))
+    start, policy = fully_masked(SPACE, torch.ones(64, L).bool()), compete(not_wrong(judge, VOCAB.wrong))
     def record(st, new, keep): log.append((st, new))
     sample(denoiser, start, uniform_grid(6), policy, categorical(1.), callback=record)
     assert (counter.rows == 6).all()

@@ -298,10 +298,10 @@ def brackets(
 def decode(
     x:Tensor, # (B,L) ids
     names:tuple|str, # V names of the clean ids
-    hidden:str='.', # how to write MASK, and PAD
+    masked_as:str='.', # how to write MASK, and PAD
 )->list: # B strings
     "Write rows as strings"
-    written = [*names, hidden, hidden]
+    written = [*names, masked_as, masked_as]
     def string(row): return ''.join([str(written[i]) for i in row])
     return [string(row) for row in x.tolist()]
 

@@ -17,7 +17,7 @@ from .tokens import TokenSpace, real, restrict, top
 class Noisy(NamedTuple):
     "A noisy batch, and the positions whose loss is computed"
     x_t: Tensor    # (B,L) ids, some of them masked or replaced
-    asked: Tensor  # (B,L) bool, positions with a loss: those masked by the process
+    in_loss: Tensor # (B,L) bool, positions with a loss: those masked by the process
     target: Tensor # (B,L) ids, the right answers
 
 def uniforms(
@@ -60,7 +60,7 @@ def straight_through(
 )->Tensor: # (B,L,V) weights over ids: hard in value, soft in gradient
     "Write a masked batch as weights with a gradient with respect to alpha (straight-through)"
     soft = torch.sigmoid((_logit(u) - _logit(alpha_t))/tau)
-    hard = noisy.asked + soft - soft.detach()
+    hard = noisy.in_loss + soft - soft.detach()
     masked = torch.where(x0 != space.pad, hard, 0.).float()[..., None]
     mask = torch.full_like(x0, space.mask)
     return (1 - masked)*_one_hot(space, x0) + masked*_one_hot(space, mask)
@@ -141,17 +141,17 @@ def other_token(
 def decoys(
     forward:Callable, # like `mask_forward`
     stream:int, # a uniform that `forward` does not use
-    shown:float=.1, other:float=.1, # shares of the masked positions: with their token, with another one
+    kept:float=.1, other:float=.1, # shares of the masked positions: with their token, with another one
 )->Callable: # like `mask_forward`
     "Unmask some of the masked positions, with their own token or with another legal one (arXiv 1810.04805)"
     def forward_(space, x0, alpha_t, u):
         noisy = forward(space, x0, alpha_t, u)
         v = uniforms(u, stream)
-        rest = ((v - shown)/max(other, 1e-9)).clamp(0, 1 - 1e-7)
+        rest = ((v - kept)/max(other, 1e-9)).clamp(0, 1 - 1e-7)
         swapped = other_token(space, x0, rest)
-        x = torch.where(v < shown + other, swapped, noisy.x_t)
-        x = torch.where(v < shown, x0, x)
-        return noisy._replace(x_t=torch.where(noisy.asked, x, noisy.x_t))
+        x = torch.where(v < kept + other, swapped, noisy.x_t)
+        x = torch.where(v < kept, x0, x)
+        return noisy._replace(x_t=torch.where(noisy.in_loss, x, noisy.x_t))
     return forward_
 
 # %% ../../nbs/1_core/07_forward.ipynb #1832ea4a

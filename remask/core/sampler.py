@@ -108,8 +108,8 @@ class StepState:
     u: Tensor       # (B,L) float64 uniforms of the policy, so that policies are functions of the state
     score: Tensor|float = 0. # (B,L) policy.score of this state: higher = keep
     sigma: Tensor|float = 0. # (B,L) policy.remask of this state
-    shown: Tensor|None = None # (B,L) bool, positions of ours that are unmasked after the step: for `edit`
-    look: Callable|None = None  # (x, at, t, k) -> StepState: the k-th further evaluation, x masked at `at`
+    unmasked_after: Tensor|None = None # (B,L) bool, ours and unmasked after the step: for `edit`
+    reevaluate: Callable|None = None  # (x, at, t, k) -> StepState: k-th further evaluation, x masked at `at`
     draw: Callable|None = None  # (logits, u) -> ids
     noise: Callable|None = None # k >= 1 -> (B,L) float64, further uniforms
 
@@ -200,19 +200,19 @@ def observe(
     draw:Callable, # (logits, u) -> ids
     noise:Noise, step:int,
 )->StepState:
-    "Evaluate the denoiser once; `look` evaluates it again, with uniforms of its own"
+    "Evaluate the denoiser once; `reevaluate` evaluates it again, with uniforms of its own"
     ok = real(proc.space, x)
     at = ours & masked(proc.space, x)
     out = proc.denoise(x, t, ok)
     logits, draft, p = _drafted(proc.space, out.logits, x, at, draw, noise(step, DRAW, x.shape[1]))
-    def look(x, at, t, k):
+    def reevaluate(x, at, t, k):
         x = torch.where(at, proc.space.mask, x)
         return observe(proc, x, psi, ours, t, s, draw, _further(noise, k), step)
     def more(k): return _further(noise, k)(step, CHOOSE, x.shape[1])
     alpha_s = _alpha_s(proc, ok, s)
     alpha_t = proc.alpha(t, ok)
     return StepState(x, draft, logits, p, psi, out.heads, at, ours & ~at, alpha_t, alpha_s, t, s, more(0),
-                     look=look, draw=draw, noise=more)
+                     reevaluate=reevaluate, draw=draw, noise=more)
 
 # %% ../../nbs/1_core/11_sampler.ipynb #91fbe805
 def advance(
@@ -227,7 +227,7 @@ def advance(
     unmasked = ~st.ours | (u < keep)
     x = torch.where(unmasked, st.draft, mask)
     psi = torch.where(st.masked & unmasked, st.p, st.psi)
-    after = replace(st, x=x, psi=psi, shown=st.ours & unmasked)
+    after = replace(st, x=x, psi=psi, unmasked_after=st.ours & unmasked)
     return policy.edit(after), psi, keep
 
 # %% ../../nbs/1_core/11_sampler.ipynb #d1a7c0ec
@@ -302,7 +302,7 @@ def _may_edit(edit, space, name=''):
         _check_shape(out, st.x, what, st)
         known = (out >= 0) & (out < space.V)
         legal = known & is_legal(space, torch.where(known, out, space.mask))
-        wrong = (out != st.x) & ~(st.shown & legal)
+        wrong = (out != st.x) & ~(st.unmasked_after & legal)
         if wrong.any():
             b, l = wrong.nonzero()[0].tolist()
             raise ValueError(f"{what}: id {out[b, l]} at row {b}, position {l} {_step(st)}; it may exchange "

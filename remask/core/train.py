@@ -136,10 +136,10 @@ def row_losses(
     t = recipe.times(u_t, recipe.alpha, ok)
     alpha_t = recipe.alpha(t, ok)
     noisy, x = _noisy(recipe, space, x0, alpha_t, u, progress)
-    weight, per = _weights(recipe, t, ok, noisy.asked)
-    rows, out = _answers(denoise, x, t, ok, noisy.asked)
+    weight, per = _weights(recipe, t, ok, noisy.in_loss)
+    rows, out = _answers(denoise, x, t, ok, noisy.in_loss)
     logits = _back(out.logits, rows, len(x))
-    loss = masked_loss(logits, noisy.target, noisy.asked, weight, recipe.token_weight, per)
+    loss = masked_loss(logits, noisy.target, noisy.in_loss, weight, recipe.token_weight, per)
     if recipe.heads is not None: loss = loss + _heads(recipe, out, noisy, rows)
     return loss
 
@@ -175,10 +175,10 @@ def probe(
         g = keyed_generator(seed, int(t*1000))
         u = torch.rand(x0.shape, generator=g).to(x0.device)
         noisy = mask_forward(space, x0, alpha(t, ok), u)
-        ce, hit = _guess(denoise, space, x0, noisy.x_t, noisy.asked, t, batch)
+        ce, hit = _guess(denoise, space, x0, noisy.x_t, noisy.in_loss, t, batch)
         for name, of in groups.items():
-            out[f'denoise/acc_{name}_t{t}'] = _mean(hit, noisy.asked, of)
-            out[f'denoise/ce_{name}_t{t}'] = _mean(ce, noisy.asked, of)
+            out[f'denoise/acc_{name}_t{t}'] = _mean(hit, noisy.in_loss, of)
+            out[f'denoise/ce_{name}_t{t}'] = _mean(ce, noisy.in_loss, of)
     return out
 
 # %% ../../nbs/1_core/10_train.ipynb #c3feb3d9

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'COUNTS', 'RING', 'AGAIN', 'SIDES', 'ALONG', 'DEPTH', 'CORE', 'HOST', 'ROOM_SHARES', 'RELATION_SHARES',
-           'FORBIDDEN', 'archetypes', 'splitmix64', 'dice', 'tour', 'Ring', 'walls', 'Cut', 'cut', 'Plans', 'plans',
-           'plan_tokens', 'statistics']
+           'FORBIDDEN', 'archetypes', 'splitmix64', 'dice', 'ring_order', 'Ring', 'walls', 'Cut', 'cut', 'Plans',
+           'plans', 'plan_tokens', 'statistics']
 
 # %% ../../nbs/3_domains/03_plans.ipynb #abcf5b5f
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def dice(
 RING  = np.array([ 0, 10, 50, 20, 56, 30, 36, 28, 33,  0, 62, 46, 14]) # place on the ring, of 64
 AGAIN = np.array([ 0, 30, 10, 24,  0,  8,  6, 12,  4,  0,  0, 20,  3]) # steps on, for a second, a third
 
-def tour(
+def ring_order(
     types:np.ndarray, # (N,8) room types
     roll:Callable, # the dice of these plans
 )->np.ndarray: # (N,7) the rooms around the living room in clockwise order, then PAD
@@ -330,7 +330,7 @@ def _covered(ring, rooms, hub):
 
 def _built(types, roll):
     "Room types (N,23) of 11 places, their balconies and the living room; boxes; slots (N,8); outline"
-    ring = walls(tour(types, roll), roll)
+    ring = walls(ring_order(types, roll), roll)
     c = cut(ring, roll)
     rooms = _box(ring, c.size, c.a, c.b, c.back, c.deep)
     hub = _living(ring, c)

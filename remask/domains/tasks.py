@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'EOS', 'ARITHMETIC', 'SETS', 'Dice', 'Problem', 'addition', 'expression', 'countdown', 'same_as', 'held_out',
-           'problems', 'Verdict', 'verify', 'Rows', 'signs', 'as_rows', 'answers', 'prompts', 'ask', 'Pair', 'as_pairs',
-           'read_pairs', 'read_tabbed']
+           'problems', 'Verdict', 'verify', 'Rows', 'collect_characters', 'as_rows', 'answers', 'prompts', 'ask',
+           'Pair', 'as_pairs', 'read_pairs', 'read_tabbed']
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #d760fb9b
 import ast, hashlib, re
@@ -256,13 +256,13 @@ class Rows(NamedTuple):
     x: Tensor # (N,L) ids, L = P + G
     P: int    # positions of the prompt
 
-def signs(
+def collect_characters(
     texts:list, # prompts and answers
 )->Vocabulary:
     "Collect the characters of some texts, the blank and EOS"
     return Vocabulary.of(' ' + EOS + ''.join(sorted(set().union(*texts))))
 
-ARITHMETIC = signs(['0123456789+-*()=;,>#'])
+ARITHMETIC = collect_characters(['0123456789+-*()=;,>#'])
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #cea81f34
 def _fits(k, prompt, answer, P, G):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAKERS', 'answer_process', 'inject', 'scores_of', 'detect', 'repair_answers', 'Answered', 'answer_all',
-           'token_accuracy', 'policies', 'compare_policies']
+           'token_accuracy', 'compared_policies', 'compare_policies']
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #efcacbf6
 import time
@@ -15,7 +15,7 @@ from ..core.tokens import top
 from ..core.schedules import linear, uniform_grid
 from ..core.sampler import Noise, Process, argmax, observe, sample
 from ..core.fast import NFECounter
-from ..lm.blocks import Writing
+from ..lm.blocks import GenerationOptions
 from ..lm.hub_model import Hub
 from ..lm.hub import SOURCES, Targets, lm_policy, other_id
 from ..policies.ups import by_head
@@ -127,7 +127,7 @@ class _Watch:
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #16b8a835
 def answer_all(
     hub:Hub, prompts:list, # texts
-    answer:int, how:Writing, # positions of an answer; the way of writing
+    answer:int, how:GenerationOptions, # positions of an answer; the way of writing
     tries:int=1, seed:int=0, batch:int=8, chat:bool=False,
 )->Answered:
     "Answer prompts, each `tries` times, and measure the cost"
@@ -153,12 +153,12 @@ def token_accuracy(
     hits = sum(a == b for t, g in zip(given, gold) for a, b in zip(t, g))
     return hits/max(1, sum(map(len, gold)))
 
-def policies(
+def compared_policies(
     hub:Hub,
-    gate:bool=True, # put the ends last (LLaDA's EOS and EoT suppression)
+    suppress_eos:bool=True, # put the ends last (LLaDA's EOS and EoT suppression)
 )->dict: # name -> policy
     "List the policies that are compared: without remasking, and remasking by every score the model has"
-    ends = hub.ids.ends if gate else ()
+    ends = hub.ids.ends if suppress_eos else ()
     heads = _heads(hub)
     ours = {'no_remask': lm_policy('no_remask', 'tps_prob', heads, ends)}
     return ours | {f'remask_{s}': lm_policy('remask', s, heads, ends) for s in (*heads, *SOURCES)}
@@ -166,14 +166,14 @@ def policies(
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #4e45e5d1
 def compare_policies(
     hub:Hub, pairs:list, name:str, # of a published set; its name in `tasks.SETS`
-    answer:int, how:Writing,
+    answer:int, how:GenerationOptions,
     programs:str='refuse', # 'run' allows answers that are programs to run on this machine
-    **more, # of `answer_all`: tries, seed, batch, chat; gate, of `policies`
+    **more, # of `answer_all`: tries, seed, batch, chat; suppress_eos, of `policies`
 )->tuple: # records, one a policy; name -> masked positions after each step
     "Answer a published set by every policy: accuracy with its interval, and the cost"
     records, curves, tries = [], {}, more.get('tries', 1)
     right_answers(name, pairs[:1], [pairs[0].answer], programs)          # refused before any work
-    for policy, rule in policies(hub, more.pop('gate', True)).items():
+    for policy, rule in compared_policies(hub, more.pop('suppress_eos', True)).items():
         got = answer_all(hub, [p.prompt for p in pairs], answer, how._replace(policy=rule), **more)
         right = right_answers(name, pairs, got.texts, programs)
         accuracy, low, high = share(right)

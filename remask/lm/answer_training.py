@@ -31,9 +31,9 @@ def own_predictions(
         exists = noisy.x_t != space.pad
         with torch.no_grad(): logits = net(noisy.x_t, 0., exists).logits
         guess = draw(logits, u[..., 1])
-        fill = noisy.asked & (u[..., 2] < share)
+        fill = noisy.in_loss & (u[..., 2] < share)
         x_t = torch.where(fill, guess, noisy.x_t)
-        return noisy._replace(x_t=x_t, asked=noisy.asked & ~fill)
+        return noisy._replace(x_t=x_t, in_loss=noisy.in_loss & ~fill)
     return filled
 
 # %% ../../nbs/5_lm/07_answer_training.ipynb #07a00014

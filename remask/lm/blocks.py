@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['after_position', 'after_token', 'on_answer', 'sft_alpha', 'sft', 'answer_bce', 'answer_loss', 'quota_first',
-           'quota_last', 'quota_from_ratios', 'block_alpha', 'suppress_eos', 'drawn', 'gather_columns', 'columns',
-           'Writing', 'write', 'strata', 'answer_columns', 'log_likelihood', 'DualStream', 'Streamed', 'load_scorer',
-           'at_length']
+           'quota_last', 'quota_from_ratios', 'block_alpha', 'suppress_eos', 'draw_at', 'gather_columns', 'columns',
+           'GenerationOptions', 'generate_blocks', 'strata', 'answer_columns', 'log_likelihood', 'DualStream',
+           'Streamed', 'load_scorer', 'at_length']
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #48f13857
 import copy
@@ -58,7 +58,7 @@ def on_answer(
         noisy = forward(space, x0, alpha_t, u)
         ours = answer(x0)
         x_t = torch.where(ours, noisy.x_t, x0)
-        return noisy._replace(x_t=x_t, asked=noisy.asked & ours)
+        return noisy._replace(x_t=x_t, in_loss=noisy.in_loss & ours)
     return answer_forward
 
 def sft_alpha(
@@ -192,7 +192,7 @@ def _draw_stretch(sums, u): # (...,n) weights, uniforms -> the stretch (...,1), 
     return at, rest.clamp(0, 1 - 1e-9)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #a2ffa25b
-def drawn(
+def draw_at(
     temperature:float=1., # softmax temperature; 0 is argmax
     stretch:int=256, # ids in a group
 )->Callable: # (logits, u) -> ids
@@ -257,7 +257,7 @@ def _windows(space, x, w, grid=None): # number and (B,w) columns of each block; 
         if todo_there.any(): yield n, at
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #cfab862a
-class Writing(NamedTuple):
+class GenerationOptions(NamedTuple):
     "Options of block-wise generation"
     policy: Policy = llada()    # confidence-ordered unmasking; `compete(score)` also remasks
     draw: Callable = argmax     # (logits, u) -> ids
@@ -435,9 +435,9 @@ def _generate_blocks(ask, space, given, how, loop): # the rows with all blocks u
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #d2e441b4
 @torch.no_grad()
-def write(
+def generate_blocks(
     ask:Callable, space:TokenSpace, # (x, t, real, at) -> Denoised of these columns, as `columns` makes it
-    x:Tensor, how:Writing=Writing(), # (B,L) ids, MASK where the answer goes; options
+    x:Tensor, how:GenerationOptions=GenerationOptions(), # (B,L) ids, MASK where the answer goes; options
     noise:Noise|None=None, # default: seed 0, ids 0..B-1
     count:Callable=lambda rows: None, # called with (B,) evaluations of each row: `NFECounter().add`
     real:Tensor|None=None, # (B,L) bool, positions that exist; None: where no PAD is
@@ -511,7 +511,7 @@ def _masked_logp(ask, space, x0, real, answer, at, draws): # (R,) sum of log p o
 # %% ../../nbs/5_lm/01_blocks.ipynb #a0852392
 @torch.no_grad()
 def log_likelihood(
-    ask:Callable, x0:Tensor, answer:Tensor, # as in `write`; (B,L) clean ids; (B,L) bool
+    ask:Callable, x0:Tensor, answer:Tensor, # as in `generate_blocks`; (B,L) clean ids; (B,L) bool
     space:TokenSpace, draws:int=128, noise:Noise|None=None, # 1 is exact for an answer of one token
     batch:int=64, # rows evaluated at a time
     real:Tensor|None=None, # (B,L) bool, positions that exist; None: where no PAD is

@@ -17,7 +17,7 @@ from ..core.fast import NFECounter, count_nfe
 from ..methods.method import Method
 from ..methods.generation import sample_batches
 from ..methods.registry import get_method
-from .blocks import Writing, write
+from .blocks import GenerationOptions, generate_blocks
 from .hub_model import Hub
 
 # %% ../../nbs/5_lm/08_generate.ipynb #1a00e557
@@ -89,13 +89,13 @@ class _Task(NamedTuple): # what a language model is asked for
     samples: int   # answers to each prompt
 
 def _answer(hub, m, task, steps, seed, batch): # Output of a language model
-    how = Writing(m.policy, m.draw, task.block, max(1, steps*task.block//task.length))
-    how, repeated = hub.fitted_writing(how), [p for p in task.prompts for _ in range(task.samples)]
+    how = GenerationOptions(m.policy, m.draw, task.block, max(1, steps*task.block//task.length))
+    how, repeated = hub.fitted_options(how), [p for p in task.prompts for _ in range(task.samples)]
     (x, real), rows, nfe, texts = hub.rows(repeated, task.length, task.chat), [], [], []
     space, numbers = hub.space(x.shape[1], ()), torch.arange(len(x), device=x.device)
     for k in range(0, len(x), batch):
         part, counter = slice(k, k + batch), NFECounter()
-        out = write(hub, space, x[part], how, Noise(seed, numbers[part]), counter.add, real[part])
+        out = generate_blocks(hub, space, x[part], how, Noise(seed, numbers[part]), counter.add, real[part])
         texts += hub.read(out, x.shape[1] - task.length)
         rows.append(out)
         nfe.append(counter.rows)

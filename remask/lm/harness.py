@@ -24,7 +24,7 @@ from lm_eval.utils import (get_rolling_token_windows, make_disjoint_window, simp
 from torch.nn.functional import pad
 from tqdm import tqdm
 from ..core.sampler import Noise, nucleus
-from .blocks import Writing, drawn, log_likelihood, write
+from .blocks import GenerationOptions, draw_at, log_likelihood, generate_blocks
 from .hub_model import Hub
 from .hub import lm_policy, load_hub, semi_autoregressive
 
@@ -67,7 +67,7 @@ class Generation(NamedTuple):
     "Generation arguments of a request"
     length: int                    # largest number of tokens of an answer
     stops: tuple = ()              # strings before which it ends
-    temperature: float|None = None # None: as `Writing` draws
+    temperature: float|None = None # None: as `GenerationOptions` draws
     top_p: float = 1.
 
 NEUTRAL = dict(top_k=(0, -1), min_p=(0,), num_beams=(1,), num_return_sequences=(1,), repetition_penalty=(1,))
@@ -113,7 +113,7 @@ def cut_at_stops(
     return text[:first]
 
 def _draw(gen): # (logits, u) -> ids
-    if gen.top_p == 1 or gen.temperature == 0: return drawn(gen.temperature)
+    if gen.top_p == 1 or gen.temperature == 0: return draw_at(gen.temperature)
     draw_nucleus = nucleus(gen.top_p)
     def draw(logits, u): return draw_nucleus(logits/gen.temperature, u)
     return draw
@@ -145,7 +145,7 @@ class _Requests(LM):
 # %% ../../nbs/5_lm/05_harness.ipynb #e87fbe74
 class HarnessLM(_Requests):
     "A masked language model for `lm_eval.simple_evaluate(model=HarnessLM(hub, ...))`"
-    def __init__(self, hub:Hub, how:Writing=Writing(),
+    def __init__(self, hub:Hub, how:GenerationOptions=GenerationOptions(),
         answer:int=128, # tokens of an answer where a request names no `max_gen_toks`
         draws:int=128, seed:int=1234, # of a bound; of all noise
         batch:int=16, # rows evaluated at a time
@@ -176,7 +176,7 @@ def _packed(hub, rows, left=False): # (B,L) ids and (B,L) bool of positions that
 
 def _write(hub, x, real, how, noise, without=()): # (B,L) ids
     space = hub.space(x.shape[1], without)
-    return write(hub, space, x, how, noise, real=real, check=False)
+    return generate_blocks(hub, space, x, how, noise, real=real, check=False)
 
 def _bound(hub, x, real, answer, noise, draws, batch): # (B,) float64
     space = hub.space(x.shape[1])
@@ -228,7 +228,7 @@ def _bounds(lm, batch): # (bound, is_greedy) of each window
 def _greedy(hub, x, real, answer, noise): # whether unmasking one token at a time gives the answer
     n = int(answer.sum(1).max())
     prompt = torch.where(answer, hub.ids.mask, x)
-    out = _write(hub, prompt, real, Writing(block=n, steps=n), noise)
+    out = _write(hub, prompt, real, GenerationOptions(block=n, steps=n), noise)
     agrees = out.eq(x) | ~answer
     return agrees.all(1).tolist()
 
@@ -340,7 +340,7 @@ def _answers(lm, jobs): # texts
     real = pad(known, (0, n), value=True)
     if gen.temperature is not None: how = how._replace(draw=_draw(gen))
     keys = torch.tensor([job.key for job in jobs], device=x.device)
-    out = _write(hub, x, real, hub.fitted_writing(how), Noise(0, keys), lm.without)
+    out = _write(hub, x, real, hub.fitted_options(how), Noise(0, keys), lm.without)
     texts = hub.read(out[:, :P + gen.length], P)
     return [cut_at_stops(text, job.gen.stops) for text, job in zip(texts, jobs)]
 
@@ -355,7 +355,7 @@ def _numbered(lm, requests): # each with the number of equal ones before it
 
 # %% ../../nbs/5_lm/05_harness.ipynb #a97567b6
 def _warn_draw(lm, jobs):
-    if lm.how.draw is Writing().draw or not jobs: return
+    if lm.how.draw is GenerationOptions().draw or not jobs: return
     if all(job.gen.temperature is not None for job in jobs):
         _log.warning("the draw of `how` is not used: every request names do_sample or temperature, which "
                      "prevail; change them by gen_kwargs")
@@ -460,7 +460,7 @@ class ModelArgs(NamedTuple):
     trust_remote_code: bool = False
     answer: int = 128; block: int = 32; steps: int|None = None # of an answer; default: one step a token
     policy: str = 'no_remask'; source: str = 'tps_prob'        # as in `hub.lm_policy`
-    suppress_ends: bool = False; no_ends: bool = False         # unmask end tokens last; never generate one
+    suppress_eos: bool = False; no_ends: bool = False         # unmask end tokens last; never generate one
     temperature: float = 0.; guidance: float = 0.              # where a request does not name a temperature
     gen_length: int|None = None  # positions of every answer, whatever a task asks for
     draws: int = 128; seed: int = 1234; greedy: bool = False   # as in `HarnessLM`
@@ -512,9 +512,9 @@ def load_harness_lm(
     make_policy = partial(lm_policy, args.policy, args.source, heads)
     steps = args.answer if args.steps is None else args.steps
     how = semi_autoregressive(args.answer, args.block, steps, policy=make_policy(), guidance=args.guidance)
-    how = how._replace(draw=drawn(args.temperature))
+    how = how._replace(draw=draw_at(args.temperature))
     hub = _load_model(args, heads)
-    if args.suppress_ends: how = how._replace(policy=make_policy(hub.ids.ends))
+    if args.suppress_eos: how = how._replace(policy=make_policy(hub.ids.ends))
     lm = HarnessLM(hub, how, args.answer, args.draws, args.seed, args.batch_size, args.greedy)
     return _sized(lm, args)
 

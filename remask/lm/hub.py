@@ -26,8 +26,8 @@ from ..core.sampler import Noise, Policy, confidence
 from ..policies.ranked import certainty, compete, margin, random_score, unmask_top
 from ..policies.ups import by_head, load_head, remask_noise
 from .blocks import (
-    DualStream, Writing, answer_bce, answer_columns, gather_columns, on_answer, sft_alpha,
-    suppress_eos, write)
+    DualStream, GenerationOptions, answer_bce, answer_columns, gather_columns, on_answer, sft_alpha,
+    suppress_eos, generate_blocks)
 from .families import load_network, special_ids
 from .hub_model import Hub, declared_facts, forward_arguments, verify_facts
 
@@ -185,7 +185,7 @@ def _longest(rows): return max(map(len, rows), default=0)
 def _check_lengths(coded, answer, mask, most):
     if answer < 1: raise ValueError(f"answer={answer}: the answer is empty; ask for one position at least")
     for k, row in enumerate(coded):
-        if mask in row: raise ValueError(f"prompt {k} contains MASK; to fill holes, `write` the ids")
+        if mask in row: raise ValueError(f"prompt {k} contains MASK; give the ids to `generate_blocks`")
     P = _longest(coded)
     if P + answer > most:
         raise ValueError(f"a prompt of {P} tokens and an answer of {answer} are more than the model's {most} "
@@ -298,8 +298,8 @@ def targets(self:Hub,
 # %% ../../nbs/5_lm/04_hub.ipynb #a9418c24
 def semi_autoregressive(
     answer:int=128, block:int=32, steps:int=128, # positions, positions of a block, steps of the whole answer
-    **changes, # of `Writing`: policy, draw, quota, guidance
-)->Writing:
+    **changes, # of `GenerationOptions`: policy, draw, quota, guidance
+)->GenerationOptions:
     "Make LLaDA's generation options; raise ValueError where the lengths do not divide"
     if min(answer, block, steps) < 1:
         raise ValueError(f"answer={answer}, block={block}, steps={steps}: all must be at least 1")
@@ -310,13 +310,13 @@ def semi_autoregressive(
     if steps % n:
         near = max(1, steps//n)*n
         raise ValueError(f"steps={steps} cannot be shared among {n} blocks; try {near}")
-    return Writing(block=block, steps=steps//n, **changes)
+    return GenerationOptions(block=block, steps=steps//n, **changes)
 
 # %% ../../nbs/5_lm/04_hub.ipynb #c4cd0e84
 @patch
-def fitted_writing(self:Hub,
-    how:Writing,
-)->Writing:
+def fitted_options(self:Hub,
+    how:GenerationOptions,
+)->GenerationOptions:
     "Fit generation options to the model: its ends, its blocks; raise ValueError where the blocks disagree"
     b = self.facts.block
     if b and how.block % b and b % how.block:
@@ -330,12 +330,12 @@ def fitted_writing(self:Hub,
 @patch
 def answers(self:Hub,
     prompts:list, answer:int=128, # texts; positions of each answer
-    how:Writing=Writing(), # as `semi_autoregressive` makes it
+    how:GenerationOptions=GenerationOptions(), # as `semi_autoregressive` makes it
     chat:bool=False, seed:int=0, batch:int=8,
-    **more, # of `space` and `write`: without, count, check, callback; stop=False: continue after the end
+    **more, # of `space`, `generate_blocks`: without, count, check, callback; stop=False: ignore ends
 )->list: # texts
     "Answer prompts; an answer depends only on the seed and its prompt's number, and stops at its end"
-    how, stop = self.fitted_writing(how), more.pop('stop', True)
+    how, stop = self.fitted_options(how), more.pop('stop', True)
     if not stop: how = how._replace(ends=())
     x, real = self.rows(prompts, answer, chat)
     B, L = x.shape
@@ -343,7 +343,7 @@ def answers(self:Hub,
     numbers, texts = torch.arange(B, device=x.device), []
     for part in (slice(k, k + batch) for k in range(0, B, batch)):
         options = dict(noise=Noise(seed, numbers[part]), real=real[part], check=False)
-        out = write(self, space, x[part], how, **options | more)
+        out = generate_blocks(self, space, x[part], how, **options | more)
         texts += self.read(out, L - answer)
     return texts
 
@@ -401,8 +401,8 @@ def wide_noise(
         kind = decide(small, torch.zeros_like(x0), alpha_t, u)
         wrong = other_id(space, x0, u[..., 2])
         x = torch.where(kind.x_t == 1, wrong, x0)
-        x_t = torch.where(kind.asked, space.mask, x)
-        return Noisy(x_t, kind.asked, x0)
+        x_t = torch.where(kind.in_loss, space.mask, x)
+        return Noisy(x_t, kind.in_loss, x0)
     return forward
 
 # %% ../../nbs/5_lm/04_hub.ipynb #3b6cf864
@@ -436,7 +436,7 @@ def losses(
     out = hub(noisy.x_t, u_t, ok, at)
     small = Noisy(*(gather_columns(z, at) for z in noisy))
     n, weight = ours.sum(1, keepdim=True).clamp(min=1), 1/(1 - alpha_t)
-    ce = masked_loss(out.logits, small.target, small.asked, weight, per=n)
+    ce = masked_loss(out.logits, small.target, small.in_loss, weight, per=n)
     ours_there = gather_columns(ours, at)
     def head_loss(name): return (answer_bce(out, small, name)*ours_there).sum(1)/n[:, 0]
     bce = sum(head_loss(name) for name in out.heads)

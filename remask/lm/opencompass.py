@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from lm_eval.api.instance import Instance
 from transformers import AutoTokenizer
 from ..core.sampler import Policy
-from .blocks import Writing, drawn
+from .blocks import GenerationOptions, draw_at
 from .hub import lm_policy, load_hub, semi_autoregressive
 from .harness import HarnessLM
 
@@ -73,11 +73,11 @@ def compass_policy(
 
 def compass_writing(
     args:CompassArgs,
-)->Writing: # without EOS suppression
+)->GenerationOptions: # without EOS suppression
     "Make generation options; raise ValueError where lengths do not divide"
     length = args.gen_blocksize if args.gen_length is None else args.gen_length
     steps = length if args.gen_steps is None else args.gen_steps
-    options = dict(policy=compass_policy(args), draw=drawn(args.temperature), guidance=args.cfg)
+    options = dict(policy=compass_policy(args), draw=draw_at(args.temperature), guidance=args.cfg)
     return semi_autoregressive(length, args.gen_blocksize, steps, **options)
 
 # %% ../../nbs/5_lm/06_opencompass.ipynb #894edb59

@@ -23,7 +23,7 @@ from ..policies.remdm import (
     psi_sampler, remdm, remdm_conf, remdm_loop, remdm_switch, rescale, strategy_sigma, unmask_random)
 from ..policies.ranked import (
     above_threshold, blended, certainty, compete, confidence_cap, dilated, entropy_bounded,
-    extra_pass, falling_threshold, llada, llada_budget, margin, p2, random_order, random_score, rcr,
+    extra_pass, falling_threshold, llada, davis_llada, margin, p2, random_order, random_score, rcr,
     remask_lowest, threshold_remask, unmask_above, unmask_top)
 from remask.policies.correctors import (
     decaying_count, informed, loo_masked, overwrite, random_positions, remask_unlikely, resample,
@@ -228,7 +228,7 @@ def make_threshold_remask()->Policy:
 @catalogued('Davis', 'unmask round(p masked), at least 1', 'nothing')
 def make_davis_order()->Policy:
     "most confident draft first, ahead of the schedule"
-    return llada_budget()
+    return davis_llada()
 
 # %% ../../nbs/4_methods/03_catalogue.ipynb #a5c38b7f
 def _corrected(edit): return random_order()._replace(edit=edit)

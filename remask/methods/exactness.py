@@ -13,7 +13,7 @@ from typing import Callable, NamedTuple
 import numpy as np, torch
 from torch import Tensor
 from torch.nn.functional import one_hot
-from ..core.tokens import hide
+from ..core.tokens import fully_masked
 from ..core.schedules import linear
 from ..core.denoiser import Denoised
 from ..core.sampler import Noise, Policy, Process, categorical, sample
@@ -97,7 +97,7 @@ def run_exact(
     def exact_denoiser(x, t, is_real): return Denoised(model.logits(x))
     counted = count_nfe(exact_denoiser, counter)
     process = Process(counted, linear, model.space)
-    x = hide(model.space, all_real(model, len(ids)))
+    x = fully_masked(model.space, all_real(model, len(ids)))
     noise = Noise(seed, ids)
     rows = sample(process, x.to(ids.device), ts, policy, draw, noise, check=False)
     return rows.cpu()

@@ -14,9 +14,9 @@ import inspect, re
 from typing import Callable, NamedTuple
 from ..core.sampler import Policy, categorical, confidence, nucleus
 from ..core.schedules import linear, unmasked_grid
-from remask.policies.ranked import (
-    blended, by_budget, compete, confidence_cap, falling_threshold, llada_budget, partly_random, random_score,
-    unmask_top)
+from ..policies.ranked import (
+    blended, compete, confidence_cap, davis_count, davis_llada, falling_threshold, partly_random,
+    random_score, unmask_top)
 from ..policies.remdm import (
     balanced, by_confidence_n, cap, decayed_budget, post_hoc, psi_score, remdm, rescale,
     schedule_budget, sigma_budget, strategy_sigma, unmask_random)
@@ -142,13 +142,13 @@ def ordered_unmasking(order:Callable)->Callable: # constructor of a policy
     return make
 
 # %% ../../nbs/4_methods/02_published.ipynb #e67f94c4
-add_policy('llada none published', llada_budget, 'nothing', 'davis_order')
+add_policy('llada none published', davis_llada, 'nothing', 'davis_order')
 add_policy('llada none consistent', ordered_unmasking(confidence), 'count', 'confidence_order')
-add_policy('llada cap published', post_hoc_rate(by_budget, cap), 'nothing', 'davis_rate')
+add_policy('llada cap published', post_hoc_rate(davis_count, cap), 'nothing', 'davis_rate')
 add_policy('llada cap consistent', count_rate(confidence, cap), 'count', 'confidence_cap')
-add_policy('llada rescale published', post_hoc_rate(by_budget, rescale), 'nothing', 'davis_rate')
+add_policy('llada rescale published', post_hoc_rate(davis_count, rescale), 'nothing', 'davis_rate')
 add_policy('llada rescale consistent', count_rate(confidence, rescale), 'count', 'confidence_cap')
-add_policy('llada confidence published', post_hoc_confidence(by_budget), 'nothing', 'davis_confidence')
+add_policy('llada confidence published', post_hoc_confidence(davis_count), 'nothing', 'davis_confidence')
 add_policy('llada confidence consistent', count_confidence(confidence), 'count', 'confidence_cap')
 add_policy('llada self consistent', self_masking, 'count', 'self_masking_free')
 add_policy('llada threshold published', threshold_masking, 'nothing', 'falling_threshold')

@@ -160,14 +160,14 @@ def geometric_grid(
 # %% ../../nbs/2_policies/04_dependence.ipynb #b744618e
 def resample_implausible(
     share:float=.7, # of the implausible tokens, rounded up
-    bar:float=.05, # probability below which a token is implausible
+    below:float=.05, # probability below which a token is implausible
 )->Callable: # StepState -> (B,L) ids
     "Edit a share of the unmasked tokens that have almost no probability given the others"
-    if not (0 <= share <= 1 and 0 <= bar <= 1):
-        raise ValueError(f"share={share}, bar={bar}: both must lie in [0,1]")
+    if not (0 <= share <= 1 and 0 <= below <= 1):
+        raise ValueError(f"share={share}, below={below}: both must lie in [0,1]")
     def edit(st):
-        kept = st.decoded & st.shown
-        wrong = kept & (st.p < bar)
+        kept = st.decoded & st.unmasked_after
+        wrong = kept & (st.p < below)
         count = (share*row_sum(wrong)).ceil()
         sites = top(st.noise(2), wrong, count)
         drawn = st.draw(st.logits, st.noise(3))

@@ -6,8 +6,8 @@
 __all__ = ['random_score', 'unmask_top', 'llada', 'random_order', 'margin', 'entropy', 'certainty', 'dilated', 'unmask_above',
            'above_threshold', 'entropy_bounded', 'n_masked', 'remask_set', 'confidence_cap', 'compete', 'p2', 'rcr',
            'token_probability', 'extra_pass', 'consensus', 'shielded', 'by_group', 'blended', 'partly_random',
-           'adaptive', 'falling_threshold', 'remask_lowest', 'remask_bottom', 'count_below', 'ratio_grid', 'by_budget',
-           'llada_budget', 'threshold_remask']
+           'adaptive', 'falling_threshold', 'remask_lowest', 'remask_bottom', 'count_below', 'ratio_grid',
+           'davis_count', 'davis_llada', 'threshold_remask']
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #a7ef28e7
 import math
@@ -186,7 +186,7 @@ def extra_pass(
     def score_draft(st):
         if proc is not None: return score(_evaluate_draft(proc, st))
         none = torch.zeros_like(st.masked)
-        return score(st.look(st.draft, none, 0., 1))
+        return score(st.reevaluate(st.draft, none, 0., 1))
     return score_draft
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #15ae0009
@@ -302,10 +302,10 @@ def remask_bottom(
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #4f2b0d10
 def count_below(
-    bar:float, # threshold of the score
+    below:float, # threshold of the score
 )->Callable: # StepState -> (B,1)
     "Count the decoded tokens that score below a threshold"
-    def count(st): return row_sum((st.score < bar) & st.decoded)
+    def count(st): return row_sum((st.score < below) & st.decoded)
     return count
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #15ae0002
@@ -325,7 +325,7 @@ def ratio_grid(
     return r
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #e894bd80
-def by_budget(st:StepState)->Tensor: # (B,L) bool
+def davis_count(st:StepState)->Tensor: # (B,L) bool
     "Pick the most confident round(sum of p over masked), at least one (the count of Davis' 'llada')"
     gain = (st.alpha_s - st.alpha_t)/(1 - st.alpha_t + 1e-8)
     p = gain.clamp(0, 1).float().double()*st.masked
@@ -333,19 +333,19 @@ def by_budget(st:StepState)->Tensor: # (B,L) bool
     if st.s == 0: count = row_sum(st.masked)
     return top(st.p, st.masked, count)
 
-def llada_budget()->Policy:
+def davis_llada()->Policy:
     "Unmask in order of confidence with the count of Davis (ahead of the schedule)"
-    def unmask(st): return by_budget(st).double()
+    def unmask(st): return davis_count(st).double()
     return Policy(unmask=unmask)
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #8833307b
 def threshold_remask(
     sure:float=.9999, # a draft of more probability is unmasked ahead of the schedule
-    bar:float=.99, # what was unmasked with less is remasked
+    below:float=.99, # what was unmasked with less is remasked
 )->Policy:
     "Unmask certain drafts at once and the most confident of the rest, and remask uncertain tokens"
-    if not 0 <= bar <= 1: raise ValueError(f"bar={bar}: must lie in [0,1]")
+    if not 0 <= below <= 1: raise ValueError(f"below={below}: must lie in [0,1]")
     ahead = above_threshold(sure)
-    def unmask(st): return (by_budget(st) | ahead(st)).double()
+    def unmask(st): return (davis_count(st) | ahead(st)).double()
     def score(st): return st.psi
-    return Policy(unmask, remask_bottom(count_below(bar)), score)
+    return Policy(unmask, remask_bottom(count_below(below)), score)

@@ -81,7 +81,7 @@ def remask_noise(
         v = uniforms(u, 1)
         t = 1 - alpha_t
         rate = 4*r*t*(1 - t)
-        unmasked = ~noisy.asked & real(space, x0)
+        unmasked = ~noisy.in_loss & real(space, x0)
         bad = (v < rate) & unmasked
         rescaled = v/rate.clamp(min=1e-9)      # uniform among the bad
         other = other_token(space, x0, rescaled.clamp(max=1 - 1e-7))

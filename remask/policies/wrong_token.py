@@ -23,7 +23,7 @@ def random_tokens(
     u:Tensor, # (B,L,2) uniforms
 )->Tensor: # (B,L) ids
     "Replace each real token with probability 1 - alpha_t by another legal one, all with the same probability"
-    swap = mask_forward(space, x0, alpha_t, u).asked
+    swap = mask_forward(space, x0, alpha_t, u).in_loss
     other = other_token(space, x0, uniforms(u, 1))
     return torch.where(swap, other, x0)
 
@@ -35,7 +35,7 @@ def own_errors(
     "Replace tokens by the denoiser's own draws, in one evaluation"
     def corrupt(space, x0, alpha_t, u):
         noisy, drawn = draw_masked(denoise, draw, space, x0, alpha_t, u)
-        return torch.where(noisy.asked, drawn, x0)
+        return torch.where(noisy.in_loss, drawn, x0)
     return corrupt
 
 # %% ../../nbs/2_policies/07_wrong_token.ipynb #19ea0002
@@ -74,17 +74,17 @@ def wrong_token(
 
 # %% ../../nbs/2_policies/07_wrong_token.ipynb #4e38a2b5
 def not_wrong(
-    judge:Process, # the detector, its space with WRONG as a legal token
+    detector:Process, # the detector, its space with WRONG as a legal token
     wrong:int, # id of WRONG; with several kinds, of the first
 )->Callable: # StepState -> (B,L)
     "Score a token by the detector's probability that it is not WRONG, of whatever kind"
-    if not judge.space.legal[:, wrong].any():
+    if not detector.space.legal[:, wrong].any():
         raise ValueError(f"the detector may not predict WRONG (id {wrong}): "
                          "give it the vocabulary's `verdicts`")
     def score(st):
         p = st.logits.double().softmax(-1)
         return 1 - p[..., wrong:].sum(-1)
-    return extra_pass(score, judge)
+    return extra_pass(score, detector)
 
 # %% ../../nbs/2_policies/07_wrong_token.ipynb #5bdfacf0
 def merged(
