@@ -122,10 +122,30 @@ def steps_of(m, proc, x, ts):
 # ---- how far a step is from what it may preserve
 
 def marginal_error(step):
-    "Of any position: the probability of being unmasked, against alpha_s"
+    "Of any position: the probability of being unmasked, against alpha_s, whichever positions are decoded"
     st = step.st
     reached = (1 - st.sigma)*st.alpha_t + step.unmask*(1 - st.alpha_t)
-    return (reached - st.alpha_s).abs().masked_fill(~st.ours, 0).max()
+    error = (reached - st.alpha_s).abs().masked_fill(~st.ours, 0).max()
+    if st.alpha_t.shape[1] > 1: return error
+    return max(error, error_of_pairs(step))
+
+
+def extremes(values, of):
+    "The least and the largest value of a row, among some positions"
+    least = values.masked_fill(~of, torch.inf).amin(1, True)
+    most = values.masked_fill(~of, -torch.inf).amax(1, True)
+    return least, most
+
+
+def error_of_pairs(step):
+    "The same with the sigma of any decoded position and the unmasking probability of any masked one"
+    st, errors = step.st, []
+    both = st.decoded.any(1, True) & st.masked.any(1, True)
+    for sigma in extremes(st.sigma, st.decoded):
+        for unmask in extremes(step.unmask, st.masked):
+            reached = (1 - sigma)*st.alpha_t + unmask*(1 - st.alpha_t)
+            errors.append((reached - st.alpha_s).abs().masked_fill(~both, 0).max())
+    return max(errors)
 
 
 def count_error(step):

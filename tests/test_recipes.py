@@ -255,7 +255,7 @@ def gsm8k(path, first, n, long=0, short=0):
 
 def test_your_own_questions(project):
     train, test = gsm8k(project/'train.jsonl', 0, 300, long=1), gsm8k(project/'test.jsonl', 1000, 14, short=1)
-    narrow(project, heads=['stream'])
+    narrow(project, heads=['dual_stream'])
     said = follow(project, 'Your own questions')
     rows, about = net(project, 'tasks/mine/rows')
     vocab, P = Vocabulary(about['chars']), about['P']
@@ -272,8 +272,8 @@ def test_your_own_questions(project):
     told = said['make train-answers']
     assert f'training: 300 problems; left out: 1 longer than P={P}; kept: 99.7%' in told
     assert told.index('kept: 99.7%') < told.index('a new training') and '299 rows, ' in told
-    assert 'mine has no kinds of problems: stream learns from all of them' in told
-    for name in ('answerer', 'stream'):
+    assert 'mine has no kinds of problems: dual_stream learns from all of them' in told
+    for name in ('answerer', 'dual_stream'):
         origin = net(project, f'answerers/mine/{name}')[1]['provenance']
         digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
         assert origin['quiz'] == 'mine' and [leg['data'] for leg in origin['legs']] == [digest]

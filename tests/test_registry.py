@@ -563,6 +563,8 @@ HARMLESS['the budget is the bound'] = ['remdm maximum']
 HARMLESS['a constant rate has no time'] = ['corrector_rate b(st.s)']
 HARMLESS['in the first step there is nothing to remask'] = ['strategy_sigma st.s >= t_switch']
 HARMLESS['no method of the catalogue evaluates another network'] = ['_evaluate_draft ']
+# of these methods only `_evaluate_draft` reads a probability
+ELSEWHERE = {('self_masking', 'token_probability'), ('critic', 'token_probability')}
 LISTED = [tuple(w.split(' ', 1)) for listed in HARMLESS.values() for w in listed]
 
 
@@ -573,7 +575,8 @@ def listed(name, what): return any(name == f and part in what for f, part in LIS
 def test_a_method_broken_on_purpose_is_caught(name, monkeypatch):
     "Every place of every function it is made of: only listed mutations survive"
     left = [(f.__name__, what) for f, what, tree in mutations(name) if survives(name, f, tree, monkeypatch)]
-    assert not [(f, what) for f, what in left if not listed(f, what)]
+    missed = [(f, what) for f, what in left if not listed(f, what) and (name, f) not in ELSEWHERE]
+    assert not missed
 
 
 def test_the_list_of_harmless_mutations_is_not_stale():

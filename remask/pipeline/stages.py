@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SECTIONS', 'DURATIONS', 'read_params', 'stage_params', 'declared_parameters', 'coerce', 'select_parameters',
            'entries', 'normalise', 'run_notebook', 'log_duration', 'duration_table', 'find_stage', 'run_stage',
-           'stage_main', 'git_revision', 'revision', 'as_html']
+           'stage_main', 'as_html']
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #216e5b36
-import ast, difflib, hashlib, json, logging, os, re, subprocess, sys, time, warnings
+import ast, difflib, json, logging, os, re, sys, time, warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -261,21 +261,6 @@ def stage_main()->None:
     args = sys.argv[1:]
     try: run_stage(args)
     except (ValueError, RuntimeError) as e: sys.exit(f"{' '.join(args)}: {e}")
-
-# %% ../../nbs/7_pipeline/01_stages.ipynb #303e7c62
-def git_revision()->str:
-    "Name the revision of the code"
-    command = ['git', 'rev-parse', '--short', 'HEAD']
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() or 'no git'
-
-def revision(
-    data:str, # name of a data set
-)->dict:
-    "Name the revisions of the code (git) and of the prepared data"
-    tokens = Path(f'build/prepare/{data}/tokens.safetensors')
-    digest = hashlib.sha256(tokens.read_bytes()).hexdigest()
-    return dict(git=git_revision(), data=digest[:12])
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #303e7c64
 def as_html(

@@ -15,7 +15,7 @@ from typing import Callable, Iterator, NamedTuple
 from fastcore.all import chunked
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 # %% ../../nbs/7_pipeline/02_tracking.ipynb #83ff06a6
@@ -42,13 +42,21 @@ def _experiment_id(client, name): # of an existing or a new experiment
     if found.lifecycle_stage == 'deleted': client.restore_experiment(found.experiment_id)
     return found.experiment_id
 
+# %% ../../nbs/7_pipeline/02_tracking.ipynb #ff4a4563
+_TEMPORARY = '.dvc/tmp/exps'
+
+def _project(root): # the project of a temporary copy, else the folder itself
+    root = Path(root).resolve()
+    before, temporary, _ = str(root).partition(f'/{_TEMPORARY}/')
+    return Path(before) if temporary else root
+
 # %% ../../nbs/7_pipeline/02_tracking.ipynb #ff4a4561
 def open_experiment(
     root:str|Path, # folder of mlruns/, which is created if it is missing
     name:str,
 )->Experiment:
     "Open an experiment; create it and its store if they are missing"
-    home = Path(root).resolve()/'mlruns'
+    home = _project(root)/'mlruns'
     home.mkdir(parents=True, exist_ok=True)
     db = home/'mlflow.db'
     with FileLock(home/'mlflow.lock'):
@@ -63,7 +71,7 @@ def _now(): return int(time.time()*1000) # milliseconds
 
 def _metrics(values, step): # name -> value
     now = _now()
-    return [Metric(k, float(f'{v:.4g}'), now, step) for k, v in values.items()]
+    return [Metric(k, float(v), now, step) for k, v in values.items()]
 
 def _points(metrics, per_seed): # name -> (mean, std); one dict per seed
     points, S = [], len(per_seed)
@@ -93,11 +101,17 @@ def retire(
 def _texts(values): # name -> text, without None
     return {k: str(v) for k, v in dict(values).items() if v is not None}
 
-def _fill(exp, run, points, params=(), tags=(), artifacts=()):
+def _input(name, digest, context):
+    source = json.dumps(dict(uri=name))
+    data = Dataset(name=name, digest=digest, source_type='local', source=source)
+    return DatasetInput(data, [InputTag('mlflow.data.context', context)])
+
+def _fill(exp, run, points, params=(), tags=(), artifacts=(), inputs=()):
     for batch in chunked(points, 1000): exp.client.log_batch(run, metrics=batch)
     params = [Param(k, v) for k, v in _texts(params).items()]
     tags = [RunTag(k, str(v)) for k, v in dict(tags).items()]
     exp.client.log_batch(run, params=params, tags=tags)
+    exp.client.log_inputs(run, [_input(*one) for one in inputs])
     to = exp.files/run/'artifacts'
     to.mkdir(parents=True, exist_ok=True)
     for f in artifacts: shutil.copy(f, to)
@@ -106,12 +120,12 @@ def _fill(exp, run, points, params=(), tags=(), artifacts=()):
 # %% ../../nbs/7_pipeline/02_tracking.ipynb #a6ec8cdc
 def _new_run(exp, name): return exp.client.create_run(exp.id, run_name=name).info.run_id
 
-def _record(exp, name, metrics, per_seed=(), params=(), tags=(), artifacts=()): # -> run id
-    for f in artifacts:
+def _record(exp, name, metrics, per_seed=(), **about): # about: params, tags, artifacts, inputs -> run id
+    for f in about.get('artifacts', ()):
         if not Path(f).is_file(): raise FileNotFoundError(f"run {name}: no file {f} to attach; make it first")
     run = _new_run(exp, name)
     points = _points(metrics, per_seed)
-    try: _fill(exp, run, points, params, tags, artifacts)
+    try: _fill(exp, run, points, **about)
     except BaseException:
         exp.client.delete_run(run)
         raise
@@ -128,7 +142,7 @@ def log_run(
     artifacts:list|tuple=(), # files shown on the run's page
 )->str: # run id
     "Record a method in a new run, then delete its earlier runs"
-    run = _record(exp, name, metrics, per_seed, params, tags, artifacts)
+    run = _record(exp, name, metrics, per_seed, params=params, tags=tags, artifacts=artifacts)
     retire(exp, [run], name)
     return run
 
@@ -138,12 +152,14 @@ def log_runs(
     records:list, # dicts of method, summary, per_seed and params
     tags:Callable, # record -> dict
     artifacts:Callable, # record -> files
+    inputs:Callable=lambda record: (), # record -> (name, fingerprint, context) of its data and networks
 )->None:
     "Record every method of a comparison, and delete all other runs"
     keep = []
     for record in records:
-        name, metrics, per_seed, params = (record[k] for k in ('method', 'summary', 'per_seed', 'params'))
-        run = _record(exp, name, metrics, per_seed, params, tags(record), artifacts(record))
+        about = dict(params=record['params'], tags=tags(record))
+        about |= dict(artifacts=artifacts(record), inputs=inputs(record))
+        run = _record(exp, record['method'], record['summary'], record['per_seed'], **about)
         keep.append(run)
     retire(exp, keep)
 

@@ -1,0 +1,48 @@
+"""Every name that a notebook uses is defined in it or imported: a renamed function leaves none of its callers behind."""
+import ast, builtins, importlib
+import pytest
+from notebooks import ROOT, cells, is_code, parse, source
+
+NOTEBOOKS = sorted((ROOT/'nbs').rglob('*.ipynb'))
+GIVEN = {*dir(builtins), 'get_ipython', 'display'}
+
+
+def ids(path): return f'{path.parent.name}/{path.stem}'
+
+
+def star(module):
+    "What `from module import *` defines"
+    library = importlib.import_module(module)
+    return getattr(library, '__all__', [name for name in vars(library) if not name.startswith('_')])
+
+
+def imported(node):
+    for alias in node.names:
+        if alias.name == '*': yield from star(node.module)
+        elif isinstance(node, ast.Import): yield (alias.asname or alias.name).split('.')[0]
+        else: yield alias.asname or alias.name
+
+
+def defined(node):
+    "The names that a node of the syntax tree defines"
+    if isinstance(node, (ast.Import, ast.ImportFrom)): return set(imported(node))
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)): return {node.name}
+    if isinstance(node, ast.arg): return {node.arg}
+    if isinstance(node, (ast.ExceptHandler, ast.MatchAs)) and node.name: return {node.name}
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load): return {node.id}
+    return set()
+
+
+def undefined(texts):
+    nodes = [node for text in texts for node in ast.walk(parse(text))]
+    known = GIVEN.union(*map(defined, nodes))
+    return sorted({n.id for n in nodes if isinstance(n, ast.Name) and n.id not in known})
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=ids)
+def test_every_name_is_defined(path):
+    assert undefined([source(c) for c in cells(path) if is_code(c)]) == []
+
+
+def test_an_undefined_name_is_found():
+    assert undefined(['from math import *\ndef f(x): return g(sin(x))', '[y for y in [f]]']) == ['g']
