@@ -1,4 +1,4 @@
-"""The dependencies of dvc.yaml: each stage's are what its notebook imports; a change of a module runs the right stages."""
+"""The dependencies in dvc.yaml: a stage's modules are those that its notebook imports."""
 import json, pathlib
 import pytest, yaml
 from remask.pipeline.dependencies import import_closure, needed_modules, stage_notebook, wrong_dependencies, \
@@ -43,7 +43,8 @@ def test_a_changed_module_runs_the_stages_that_use_it(module, run, rest):
 @pytest.fixture
 def project(tmp_path):
     "A small library and one stage: a imports b, and c only inside a function"
-    modules = dict(a='from .b import f\ndef g():\n    from ..other import c', b='import torch', c='', d='from . import b')
+    modules = dict(a='from .b import f\ndef g():\n    from ..other import c', b='import torch', c='')
+    modules['d'] = 'from . import b'
     for name, text in modules.items():
         folder = 'remask/other' if name == 'c' else 'remask/part'
         (tmp_path/folder).mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,8 @@ def test_an_exempt_module_is_not_followed(project):
 
 
 def test_the_command_writes_the_lists_and_nothing_else(project):
-    before = '# why\nstages:\n  x:\n    cmd: run   # x\n    deps: [in, nbs/experiments/x.ipynb, remask/part/d.py]\n'
+    deps = '[in, nbs/experiments/x.ipynb, remask/part/d.py]'
+    before = f'# why\nstages:\n  x:\n    cmd: run   # x\n    deps: {deps}\n'
     path = project/'dvc.yaml'
     path.write_text(before + '    outs: [out]\n')
     write_dependencies(path)
@@ -91,7 +93,9 @@ def test_stages_that_share_their_dependencies_are_written_once(project):
 
 def test_a_list_that_is_wrong_is_reported(project):
     stage = dict(deps=['nbs/experiments/x.ipynb', 'remask/part/d.py', *EVERY[:2]])
-    assert wrong_dependencies(dict(x=stage), project) == ['x lacks remask/part/b.py', 'x exceeds remask/part/d.py']
-    idle = dict(deps=['nbs/experiments/x.ipynb', *EVERY], meta=dict(exempt={'remask/part/d.py': 'imports nothing'}))
+    reported = ['x lacks remask/part/b.py', 'x exceeds remask/part/d.py']
+    assert wrong_dependencies(dict(x=stage), project) == reported
+    exempt = {'remask/part/d.py': 'imports nothing'}
+    idle = dict(deps=['nbs/experiments/x.ipynb', *EVERY], meta=dict(exempt=exempt))
     assert wrong_dependencies(dict(x=idle), project) == ['x exempts_idly remask/part/d.py']
     assert needed_modules(idle, project) == EVERY

@@ -1,4 +1,4 @@
-"""Every name that a notebook uses is defined in it or imported: a renamed function leaves none of its callers behind."""
+"""Every name that a notebook uses is defined in it or imported."""
 import ast, builtins, importlib
 import pytest
 from notebooks import ROOT, cells, is_code, parse, source
