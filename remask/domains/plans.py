@@ -462,13 +462,13 @@ def statistics(
     x:Tensor, # (N,36) tokens, ideally of 80,788 plans
 )->pd.DataFrame: # one row per quantity: published target, bounds, achieved, whether within
     "Compare the statistics of graphs with those of the real data"
-    x = np.asarray(x)
-    types, rel = x[:, :8], x[:, 8:] - N_ROOMS
+    ids = np.asarray(x)
+    types, rel = ids[:, :8], ids[:, 8:] - N_ROOMS
     sizes = (types != PAD).sum(1)
     training = np.sort(types[:64630], 1)
     count = np.unique(training, axis=0, return_counts=True)[1]
     top = np.sort(count)[-26:]
-    rows = {'room counts, TV': (0, 0, .02, _tv(sizes - 4, SIZES))}
+    rows:dict = {'room counts, TV': (0, 0, .02, _tv(sizes - 4, SIZES))}
     rows['room types, TV'] = 0, 0, .03, _tv(types[types != PAD], ROOM_SHARES)
     rows['relations, TV'] = 0, 0, .06, _tv(rel[rel < N_RELATIONS], RELATION_SHARES)
     rows |= _by_graph(types, rel)

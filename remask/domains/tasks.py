@@ -10,8 +10,9 @@ __all__ = ['KINDS', 'EOS', 'ARITHMETIC', 'SETS', 'Dice', 'Problem', 'addition', 
 # %% ../../nbs/3_domains/07_tasks.ipynb #d760fb9b
 import ast, hashlib, re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from ..core.tokens import TokenSpace
@@ -21,7 +22,7 @@ from .text import Vocabulary
 # %% ../../nbs/3_domains/07_tasks.ipynb #1aa004ec
 class Dice:
     "Throw whole numbers that depend on a key only"
-    def __init__(self, *key):
+    def __init__(self, *key:object): # numbers and texts
         self.at = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], 'big')
 
     def __call__(self, n:int)->int: # n >= 1
@@ -31,7 +32,7 @@ class Dice:
         z = (z ^ (z >> 27))*0x94D049BB133111EB % 2**64
         return ((z ^ (z >> 31))*n) >> 64
 
-    def pick(self, some): # a sequence -> one of its items
+    def pick(self, some:Sequence)->Any: # one of its items
         "Throw one of a sequence"
         return some[self(len(some))]
 
@@ -170,7 +171,8 @@ def problems(
     "Set problems; raise ValueError for an unknown kind or level, or where there are not so many"
     if kind not in KINDS: raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
     if level not in (1, 2, 3): raise ValueError(f"level={level!r}: must be 1, 2 or 3")
-    out, seen = [], set()
+    out:list = []
+    seen = set()
     for k in range(1000*(n + 1)):
         if len(out) == n: return out
         p = KINDS[kind](Dice(kind, level, seed, k), level)
