@@ -129,6 +129,10 @@ def _time(d):
 # %% ../../nbs/1_core/08_denoiser.ipynb #6c28dd1a
 class Denoiser(nn.Module):
     "A bidirectional transformer from ids, time and existing positions to scores of every id"
+    places:Tensor
+    legal:Tensor
+    turn:Tensor|None # (2,L,d/2)
+
     def __init__(self,
         places:Tensor, # (L,F) what each position is made of; F=0: positions are known by their distance
         legal:Tensor,  # (L,V) bool, ids a clean token may take
@@ -166,17 +170,17 @@ def forward(self:Denoiser,
     at:Tensor|None=None, # (L,) long, places of the columns; default: all
 )->Denoised:
     "Score every id at every position"
-    at = slice(None) if at is None else at
+    columns = slice(None) if at is None else at
     t = torch.as_tensor(t, device=x.device).float().reshape(-1)
     c = None if self.time is None else self.time(_wave(t))
     allowed = None if real.all() else real[:, None, None, :]
-    code = self.places[at] @ self.where
+    code = self.places[columns] @ self.where
     h = self.embed(x) + code
-    turn = None if self.turn is None else self.turn[:, at]
+    turn = None if self.turn is None else self.turn[:, columns]
     for b in self.blocks: h = b(h, c, allowed, turn)
     shift, scale = _vectors(self.steer, c, 2)
     h = _modulated(self.norm, h, shift, scale)
-    logits = self.head(h).masked_fill(~self.legal[at], -torch.inf)
+    logits = self.head(h).masked_fill(~self.legal[columns], -torch.inf)
     return Denoised(logits, h)
 
 # %% ../../nbs/1_core/08_denoiser.ipynb #1e48488e

@@ -51,7 +51,7 @@ class Chain:
     L: int        # positions
     emit: Tensor|None=None # (S,V) float64, probability that a state emits an id; default: s emits s
 
-    def __post_init__(self):
+    def __post_init__(self)->None:
         S = len(self.first)
         shape = [*self.step.shape]
         if self.L < 1 or shape != [S, S]:
@@ -67,8 +67,10 @@ class Chain:
 @patch(as_prop=True)
 def space(self:Chain)->TokenSpace:
     "The space of V ids, all legal everywhere, MASK=V, PAD=V+1"
-    V = self.emit.shape[1]
+    V = _emission(self).shape[1]
     return _flat_space(V, self.L)
+
+def _emission(chain)->Tensor: return chain.emit # which `Chain` sets if it is not given
 
 def _emits_own_id(chain):
     "Whether every state emits its own id"
@@ -169,7 +171,7 @@ def sample_exact(
     for _ in range(self.L - 1): states.append(follow(states[-1]))
     x = torch.stack(states, 1)
     if _emits_own_id(self): return x
-    draw_ids = _by_row(self.emit, generator)
+    draw_ids = _by_row(_emission(self), generator)
     return draw_ids(x.flatten()).view_as(x)
 
 # %% ../../nbs/1_core/03_exact.ipynb #0268b87f
@@ -200,7 +202,7 @@ class Enumerated:
     names: tuple|str # what to call the V clean ids
     eps: float=1e-8  # factor a row of the list loses for every unmasked token that it contradicts
 
-    def __post_init__(self):
+    def __post_init__(self)->None:
         V = len(self.names)
         if not 0 < self.eps <= 1: raise ValueError(f"eps={self.eps} must lie in (0,1]")
         if not 0 <= self.data.min() <= self.data.max() < V:
@@ -373,7 +375,7 @@ def ngram_distribution(
     if not 1 <= n <= self.L: raise ValueError(f"n={n} must lie between 1 and the {self.L} positions of a row")
     if V**n > 10**6: raise ValueError(f"{V}^{n} n-grams are too many to list: take a smaller n")
     visits = _visits(self, self.L-n+1)
-    emit = self.emit.T
+    emit = _emission(self).T
     w = visits.mean(0)
     for i in range(n):
         if i: w = w @ self.step
@@ -386,7 +388,7 @@ def tv_to_exact(
     x:Tensor, # (B,L) ids
 )->float:
     "Measure the total variation between the rows drawn and the model's distribution"
-    rows, p = world.distribution()
+    rows, p = world.distribution() # type: ignore[union-attr] # it is patched in
     both = torch.cat([rows.to(x), x])
     at = both.unique(dim=0, return_inverse=True)[1]
     listed, drawn = at.split([len(rows), len(x)])

@@ -121,7 +121,8 @@ def tabulated(
     alpha:Callable, # (t, real) -> (B,1) or (B,L), each row by itself
 )->Callable: # (t, real) -> (B,1) or (B,L)
     "Evaluate a schedule once per time and pattern of real positions, and keep the values"
-    last, patterns, which, at = None, None, None, {}
+    last, patterns, which = None, None, None
+    at:dict = {}
     def f(t, real):
         nonlocal last, patterns, which
         same = last is not None and real.shape == last.shape and real.equal(last)

@@ -199,7 +199,7 @@ def open_tensors(
 def save_net(
     path:Path|str, # file to write
     net:torch.nn.Module, # with its arguments in `config`
-    **provenance, # anything JSON can hold: steps, seconds, data hash, recipe
+    **provenance:object, # anything JSON can hold: steps, seconds, data hash, recipe
 )->None:
     "Save a network with its arguments and its provenance"
     about = dict(config=net.config, provenance=provenance)

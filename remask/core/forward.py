@@ -10,7 +10,7 @@ __all__ = ['Noisy', 'uniforms', 'mask_forward', 'straight_through', 'sticky', 's
 from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import one_hot, pad
 from .tokens import TokenSpace, real, restrict, top
 
 # %% ../../nbs/1_core/07_forward.ipynb #0f4d0bb7
@@ -25,15 +25,17 @@ def uniforms(
     k:int, # stream
 )->Tensor: # (B,L)
     "Take the k-th uniform of every position"
-    have = u.shape[2] if u.ndim > 2 else 1
+    if u.ndim < 3: u = u[..., None]
+    have = u.shape[2]
     if k >= have: raise ValueError(f"uniform {k} of a position is asked for, and there are {have}: "
                                    "pass u (B,L,streams); in training, Recipe(streams=...)")
-    return u[..., k] if u.ndim > 2 else u
+    return u[..., k]
 
 # %% ../../nbs/1_core/07_forward.ipynb #d5a7c0e2
 def _noisy(space, x0, masked):
     # the noisy batch in which some positions are masked
-    return Noisy(torch.where(masked, space.mask, x0), masked, x0)
+    x_t = torch.where(masked, space.mask, x0)
+    return Noisy(x_t, masked, x0)
 
 def mask_forward(
     space:TokenSpace,
@@ -42,11 +44,12 @@ def mask_forward(
     u:Tensor,       # (B,L) uniforms, or (B,L,streams)
 )->Noisy:
     "Mask each real position with probability 1 - alpha_t (MDLM, eq. 3)"
-    masked = (uniforms(u, 0) >= alpha_t) & (x0 != space.pad)
-    return _noisy(space, x0, masked)
+    exists = x0 != space.pad
+    masked = uniforms(u, 0) >= alpha_t
+    return _noisy(space, x0, masked & exists)
 
 # %% ../../nbs/1_core/07_forward.ipynb #aaf405b6
-def _one_hot(space, ids): return torch.nn.functional.one_hot(ids, space.V).float()
+def _one_hot(space, ids): return one_hot(ids, space.V).float()
 
 def _logit(p): return torch.logit(p.double(), eps=1e-8)
 
@@ -59,19 +62,27 @@ def straight_through(
     tau:float,      # temperature of the soft choice
 )->Tensor: # (B,L,V) weights over ids: hard in value, soft in gradient
     "Write a masked batch as weights with a gradient with respect to alpha (straight-through)"
-    soft = torch.sigmoid((_logit(u) - _logit(alpha_t))/tau)
+    above = _logit(u) - _logit(alpha_t)
+    soft = torch.sigmoid(above/tau)
     hard = noisy.in_loss + soft - soft.detach()
-    masked = torch.where(x0 != space.pad, hard, 0.).float()[..., None]
+    exists = x0 != space.pad
+    masked = torch.where(exists, hard, 0.)
+    masked = masked.float()[..., None]
     mask = torch.full_like(x0, space.mask)
-    return (1 - masked)*_one_hot(space, x0) + masked*_one_hot(space, mask)
+    kept = (1 - masked)*_one_hot(space, x0)
+    return kept + masked*_one_hot(space, mask)
 
 # %% ../../nbs/1_core/07_forward.ipynb #15cee163
 def _grown(masked, ok, u, p1, p2):
     # one round of growth: masked positions and new ones
     around = pad(masked, (1, 1))
-    beside = around[:, :-2] | around[:, 2:]
-    new = u < torch.where(beside, p2, p1)
-    return masked | (ok & new)
+    before = around[:, :-2]
+    after = around[:, 2:]
+    p = torch.where(before | after, p2, p1)
+    new = (u < p) & ok
+    return masked | new
+
+def _row_sum(v): return v.sum(1, keepdim=True)
 
 # %% ../../nbs/1_core/07_forward.ipynb #d5a7c0e4
 def sticky(
@@ -81,12 +92,15 @@ def sticky(
     "Mask exactly a share 1 - alpha_t of each row, rounded up, in gaps that grow"
     def forward(space, x0, alpha_t, u):
         ok = x0 != space.pad
-        n = ((1 - alpha_t)*ok).sum(1, keepdim=True).ceil()
+        share = (1 - alpha_t)*ok
+        n = _row_sum(share).ceil()
         masked = torch.zeros_like(ok)
         for r in range(rounds):
             grown = _grown(masked, ok, uniforms(u, r), p1, p2)
-            masked = torch.where(masked.sum(1, keepdim=True) < n, grown, masked)
-        masked = top(masked + uniforms(u, rounds), ok, n)
+            too_few = _row_sum(masked) < n
+            masked = torch.where(too_few, grown, masked)
+        order = masked + uniforms(u, rounds)
+        masked = top(order, ok, n)
         return _noisy(space, x0, masked)
     return forward
 
@@ -97,13 +111,16 @@ def spans(
     "Mask n spans between random places of each row; alpha_t is not read"
     def forward(space, x0, alpha_t, u):
         ok = x0 != space.pad
-        if 2*n > x0.shape[1]: raise ValueError(f"{n} spans need {2*n} positions, a row has {x0.shape[1]}")
-        size = ok.sum(1, keepdim=True)
-        places = (uniforms(u, 0)[:, :2*n]*size).long()
+        L = x0.shape[1]
+        if 2*n > L: raise ValueError(f"{n} spans need {2*n} positions, a row has {L}")
+        share = uniforms(u, 0)[:, :2*n]
+        places = (share*_row_sum(ok)).long()
         ends = places.sort(1).values[..., None]
         at = ok.cumsum(1)[:, None] - 1
-        inside = (at >= ends[:, ::2]) & (at <= ends[:, 1::2])
-        return _noisy(space, x0, inside.any(1) & ok)
+        begun = at >= ends[:, ::2]
+        not_over = at <= ends[:, 1::2]
+        masked = (begun & not_over).any(1)
+        return _noisy(space, x0, masked & ok)
     return forward
 
 # %% ../../nbs/1_core/07_forward.ipynb #3f9c51f5
@@ -117,8 +134,9 @@ def any_of(
         which = (choice*len(forwards)).long()
         made = [f(space, x0, alpha_t, u) for f in forwards]
         def pick(*z):
+            options = torch.stack(z, -1)
             at = which[..., None].expand(*z[0].shape, 1)
-            return torch.stack(z, -1).gather(-1, at)[..., 0]
+            return options.gather(-1, at)[..., 0]
         return Noisy(*map(pick, *made))
     return forward
 
@@ -129,11 +147,14 @@ def other_token(
     u:Tensor, # (B,L) uniforms
 )->Tensor: # (B,L) ids
     "Draw another legal id at every position, all as likely; PAD stays, and a token without another"
-    legal = space.legal.to(x.device).expand(len(x), -1, -1)
-    others = legal.scatter(2, x[..., None], False).cumsum(-1)
-    n = others[..., -1]
+    legal = space.legal.to(x.device)
+    legal = legal.expand(len(x), -1, -1)
+    others = legal.scatter(2, x[..., None], False)
+    up_to = others.cumsum(-1)
+    n = up_to[..., -1]
     rank = (u.double()*n).long()
-    drawn = (others <= rank[..., None]).sum(-1)
+    below = up_to <= rank[..., None]
+    drawn = below.sum(-1)
     exchanged = (n > 0) & (x != space.pad)
     return torch.where(exchanged, drawn, x)
 
@@ -147,11 +168,14 @@ def decoys(
     def forward_(space, x0, alpha_t, u):
         noisy = forward(space, x0, alpha_t, u)
         v = uniforms(u, stream)
-        rest = ((v - kept)/max(other, 1e-9)).clamp(0, 1 - 1e-7)
+        rest = (v - kept)/max(other, 1e-9)
+        rest = rest.clamp(0, 1 - 1e-7)
         swapped = other_token(space, x0, rest)
-        x = torch.where(v < kept + other, swapped, noisy.x_t)
+        x_t = noisy.x_t
+        x = torch.where(v < kept + other, swapped, x_t)
         x = torch.where(v < kept, x0, x)
-        return noisy._replace(x_t=torch.where(noisy.in_loss, x, noisy.x_t))
+        x = torch.where(noisy.in_loss, x, x_t)
+        return noisy._replace(x_t=x)
     return forward_
 
 # %% ../../nbs/1_core/07_forward.ipynb #1832ea4a
@@ -161,7 +185,8 @@ def shifted(
     alpha_t:Tensor, u:Tensor, # not read
 )->Noisy:
     "Shift a row one place to the right, MASK in front: a causal network predicts every token"
-    x_t = pad(x0[:, :-1], (1, 0), value=space.mask)
+    before = x0[:, :-1]
+    x_t = pad(before, (1, 0), value=space.mask)
     return Noisy(x_t, x0 != space.pad, x0)
 
 # %% ../../nbs/1_core/07_forward.ipynb #d4a3a501
@@ -174,7 +199,9 @@ def draw_masked(
 )->tuple: # (Noisy, (B,L) ids drawn at every position)
     "Mask tokens and let a denoiser draw all positions in one evaluation"
     noisy = mask_forward(space, x0, alpha_t, u)
-    t = 1 - (alpha_t*torch.ones_like(x0)).mean(1)
-    out = denoise(noisy.x_t, t, real(space, x0))
+    alpha = alpha_t*torch.ones_like(x0)
+    t = 1 - alpha.mean(1)
+    ok = real(space, x0)
+    out = denoise(noisy.x_t, t, ok)
     logits = restrict(space, out.logits)
     return noisy, draw(logits, uniforms(u, 1))

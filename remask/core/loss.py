@@ -10,6 +10,7 @@ import copy
 from typing import Callable
 import torch
 from torch import Tensor, nn
+from .denoiser import Denoiser
 
 # %% ../../nbs/1_core/09_loss.ipynb #7bcc5b7a
 def nll(
@@ -69,9 +70,9 @@ def adjust_logits(
 
 # %% ../../nbs/1_core/09_loss.ipynb #f3dd41c7
 def adjusted_denoiser(
-    net:nn.Module, # a Denoiser trained with token weights
+    net:Denoiser, # trained with token weights
     token_weight:Tensor, # (V,)
-)->nn.Module: # a copy that estimates probabilities
+)->Denoiser: # a copy that estimates probabilities
     "Divide the token weights of the training out of a network"
     net = copy.deepcopy(net)
     bias = net.head.bias

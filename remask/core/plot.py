@@ -83,7 +83,7 @@ def _cell(ax, l, i, fc, name, p):
     ax.add_patch(bar)
     if name is not None: ax.text(l, i, name, fontsize=8, **_CENTRED)
 
-def _one_per_token(p, x):
+def _one_per_token(p, x)->np.ndarray:
     "(B,L) numbers, all 0 if none are given"
     if p is None: return np.zeros(x.shape)
     p = np.atleast_2d(p)
@@ -95,7 +95,7 @@ def show_tokens(
     x:ArrayLike, space:TokenSpace, # (B,L) or (L,) ids, and their space
     names:Sequence|None=None, # names of the clean ids, written into the cells
     p:ArrayLike|None=None, # (B,L) numbers in 0..1, drawn as a bar in each cell
-    paint:ArrayLike|None=None, # colour of every id; `_paint` chooses if not given
+    paint:Sequence|np.ndarray|None=None, # colour of every id; `_paint` chooses if not given
     ax:Axes|None=None,
 )->Axes:
     "Draw rows of tokens as strips of coloured cells"
@@ -143,7 +143,7 @@ def _strip_width(steps):
 def show_trajectory(
     states:ArrayLike, space:TokenSpace, # (S,L) ids of one row after every step, and their space
     names:Sequence|None=None, # names of the clean ids, to write the final row at the right
-    paint:ArrayLike|None=None, # colour of every id
+    paint:Sequence|np.ndarray|None=None, # colour of every id
     ax:Axes|None=None,
 )->Axes:
     "Draw the tokens of one row over the steps: what was unmasked (dot) and remasked (cross)"
@@ -173,7 +173,7 @@ def show_trajectories(
     runs:dict, # name -> (S,L) ids of one row after every step
     space:TokenSpace,
     names:Sequence|None=None, # names of the clean ids
-    paint:ArrayLike|None=None, # colour of every id
+    paint:Sequence|np.ndarray|None=None, # colour of every id
 )->np.ndarray: # one axes per name
     "Draw how several methods filled one row, one strip below the other"
     if not runs: raise ValueError("runs is empty: give at least one name -> states")
@@ -234,11 +234,12 @@ def film_text(
 )->FuncAnimation: # `HTML(film.to_jshtml())` plays it, `film.save('x.gif', 'pillow')` keeps it
     "Animate a text over the steps"
     ax = show_text({title: frames[0]}, width)
+    figure = plt.gcf() # that of the new axes
     def draw(k):
         ax.clear()
         step = f'{title} step {k}'
         show_text({step: frames[k]}, width, ax=ax)
-    return FuncAnimation(ax.figure, draw, len(frames), interval=wait)
+    return FuncAnimation(figure, draw, len(frames), interval=wait)
 
 # %% ../../nbs/1_core/04_plot.ipynb #5a0c7e07
 def _points(curve):
@@ -263,7 +264,7 @@ def _draw_curve(ax, name, curve, marker):
 
 # %% ../../nbs/1_core/04_plot.ipynb #5a0c7e0f
 _MARKERS = 'osD^vP*X<>'
-_REFERENCE = dict(c=colour('reference'), ls='--', lw=1.2)
+_REFERENCE:dict = dict(c=colour('reference'), ls='--', lw=1.2)
 
 def _label_axes(ax, xlabel, ylabel, beside):
     "Labels, and a legend within the axes or beside them"

@@ -28,6 +28,9 @@ def mixed_powers(
 # %% ../../nbs/1_core/06_rate_network.ipynb #9d911283
 class RateNetwork(nn.Module):
     "A learned schedule with one monotone alpha(t) per position, after MELD"
+    members:Tensor # (L,M)
+    kinds:Tensor # (L,)
+
     def __init__(self,
         members:Tensor, # (L,M) how often a position belongs to each slot
         kinds:Tensor,   # (L,) long, kind of each position, 0, 1, ...

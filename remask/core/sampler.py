@@ -91,6 +91,11 @@ def nucleus(
         return order.gather(-1, drawn)[..., 0]
     return draw
 
+# %% ../../nbs/1_core/11_sampler.ipynb #2a7be0c1
+def _absent(*given):
+    # what the functions of a state are that was made by hand
+    raise ValueError("this state has no denoiser behind it: take one that `observe` returns")
+
 # %% ../../nbs/1_core/11_sampler.ipynb #f678e443
 @dataclass(frozen=True)
 class StepState:
@@ -109,9 +114,9 @@ class StepState:
     score: Tensor|float = 0. # (B,L) policy.score of this state: higher = keep
     sigma: Tensor|float = 0. # (B,L) policy.remask of this state
     unmasked_after: Tensor|None = None # (B,L) bool, ours and unmasked after the step: for `edit`
-    reevaluate: Callable|None = None  # (x, at, t, k) -> StepState: k-th further evaluation, x masked at `at`
-    draw: Callable|None = None  # (logits, u) -> ids
-    noise: Callable|None = None # k >= 1 -> (B,L) float64, further uniforms
+    reevaluate: Callable = _absent  # (x, at, t, k) -> StepState: k-th further evaluation, x masked at `at`
+    draw: Callable = _absent  # (logits, u) -> ids
+    noise: Callable = _absent # k >= 1 -> (B,L) float64, further uniforms
 
 # %% ../../nbs/1_core/11_sampler.ipynb #91322039
 @patch(as_prop=True)
@@ -276,7 +281,8 @@ def _read(part, st): # where a part of a policy is read
     where = dict(unmask=st.masked, remask=st.decoded, score=st.ours)
     return where[part]
 
-class _Guard(NamedTuple):
+@dataclass(frozen=True)
+class _Guard:
     part: str
     f: Callable
     low: float

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/1_core/05_schedules.ipynb #97f48b8a
-def _column(t, real):
+def _column(t, real)->Tensor:
     "A time, or one per row, as a (B,1) float64 column"
     t = torch.as_tensor(t, dtype=torch.float64, device=real.device)
     return t.reshape(-1, 1).expand(len(real), 1)

@@ -33,7 +33,7 @@ class TokenSpace:
     pad: int      # id of a position that does not exist in its row; -1: no id marks such positions
     legal: Tensor # (L,V) bool, True where a clean token may take that id
 
-    def __post_init__(self):
+    def __post_init__(self)->None:
         _check_token_space(self)
 
     @property

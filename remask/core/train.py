@@ -10,7 +10,7 @@ __all__ = ['keyed_generator', 'batch_rows', 'Recipe', 'published', 'published_v2
 import copy, hashlib, json, os, platform, tempfile, time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 import torch
 from accelerate import Accelerator
 from fastcore.basics import patch
@@ -71,7 +71,7 @@ class Recipe(NamedTuple):
 # %% ../../nbs/1_core/10_train.ipynb #3aa89304
 def published(
     token_weight:Tensor, # (V,) weights of rare tokens
-    **changes, # other fields of the recipe
+    **changes:Any, # other fields of the recipe
 )->Recipe:
     "The recipe of Davis: log-uniform t with weight 1/t, weighted relations, constant learning rate"
     base = Recipe(times=log_uniform_times, weight=elbo_weight, token_weight=token_weight)
@@ -80,7 +80,7 @@ def published(
 def published_v2(
     token_weight:Tensor, # (V,) weights of rare tokens
     kinds:Tensor, # (L,) long, kind of each position
-    **changes, # other fields of the recipe: usually alpha, a learned schedule
+    **changes:Any, # other fields of the recipe: usually alpha, a learned schedule
 )->Recipe:
     "The recipe of Davis for a learned schedule: uniform t, a weight per position, tau from 1 to 0.1"
     def tau(progress): return 1 - .9*progress

@@ -8,7 +8,7 @@ __all__ = ['ROOMS', 'RELATIONS', 'N_ROOMS', 'N_RELATIONS', 'NO_EDGE', 'MASK', 'P
            'graph_rate_network', 'Split', 'split_indices']
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #077e3623
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import numpy as np, torch
 from torch import Tensor
 from ..core.tokens import TokenSpace
@@ -100,6 +100,7 @@ def graph_fault(
         if not 0 <= i < j < n: return f"edge ({i},{j}) is not of the form i<j<{n}"
         if not 0 <= r < N_RELATIONS: return f"unknown relation {r} (0..{N_RELATIONS-1} are known)"
     if len({e[:2] for e in g.edges}) < len(g.edges): return "two edges between the same two rooms"
+    return None
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #3df921fd
 def _position(i, j, n_max):
@@ -155,9 +156,9 @@ def decode_graphs(
     n_max:int=8, # room slots
 )->list: # N Graphs
     "Decode rows of tokens as graphs; raise ValueError naming the first row that is not clean"
-    x = np.asarray(x)
+    ids = np.asarray(x)
     at = pairs(n_max).numpy()
-    node, edge = np.split(x, [n_max], axis=1)
+    node, edge = np.split(ids, [n_max], axis=1)
     _check_clean(node, edge)
     return [_read_graph(a, e, at) for a, e in zip(node, edge)]
 
@@ -214,7 +215,7 @@ def relate(
 # %% ../../nbs/3_domains/01_graphs.ipynb #6a1e0002
 def graph_rate_network(
     n_max:int=8, # room slots
-    **options, # K, low, high
+    **options:Any, # K, low, high
 )->RateNetwork:
     "Make a fresh learned schedule for graphs"
     places = graph_places(n_max)

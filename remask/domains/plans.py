@@ -31,33 +31,45 @@ def _with_type(rows, t):
     out = []
     for rooms, weight in rows:
         for count, w in enumerate(COUNTS[t]):
-            if len(rooms) + count <= 8: out.append((rooms + (t,)*count, weight*w))
+            more = rooms + (t,)*count
+            if len(more) <= 8: out.append((more, weight*w))
     return out
+
+def _of_size(rows, n):
+    "(weight, rooms) of the multisets of n rooms, the heaviest first"
+    group = [(weight, rooms) for rooms, weight in rows if len(rooms) == n]
+    return sorted(group, reverse=True)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #8fd6e3a0
 @lru_cache
 def archetypes(
 )->tuple: # (A,8) sorted room types, PAD beyond the last; (A,) cumulative shares in units of 2**-31
     "List the multisets of rooms a plan can have, and how often"
-    rows, types, share = [((), 1)], [], []
+    rows = [((), 1)]
     for t in range(N_ROOMS): rows = _with_type(rows, t)
+    types, share = [], []
     for n, per_mille in enumerate(SIZES, 4):
-        group = sorted(((weight, rooms) for rooms, weight in rows if len(rooms) == n), reverse=True)
-        total = 1000*sum(weight for weight, _ in group)
+        group = _of_size(rows, n)
+        weights = [weight for weight, _ in group]
+        total = 1000*sum(weights)
+        no_rooms = (PAD,)*(8 - n)
         for weight, rooms in group:
             k = (per_mille << 31)*weight // total
-            if k: types.append(rooms + (PAD,)*(8-n))
+            if k: types.append(rooms + no_rooms)
             if k: share.append(k)
-    return np.array(types, np.int64), np.cumsum(share, dtype=np.int64)
+    shares = np.cumsum(share, dtype=np.int64)
+    return np.array(types, np.int64), shares
 
 # %% ../../nbs/3_domains/03_plans.ipynb #579aac4c
+def _fold(z, shift): return z ^ (z >> np.uint64(shift))
+
 def splitmix64(
     z:np.ndarray, # uint64
 )->np.ndarray: # uint64, of the same shape
     "Mix the bits of 64-bit integers: the output function of the splitmix64 generator"
     for shift, c in (30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB):
-        z = (z ^ (z >> np.uint64(shift))) * np.uint64(c)
-    return z ^ (z >> np.uint64(31))
+        z = _fold(z, shift) * np.uint64(c)
+    return _fold(z, 31)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #579aac60
 def dice(
@@ -66,12 +78,16 @@ def dice(
 )->Callable: # roll(name, m, size=1): (N,size) integers in [0,m)
     "Make dice whose every roll is a hash of (seed, plan, name of the roll)"
     seed_hash = splitmix64(np.array([seed], np.uint64))
-    key = splitmix64(seed_hash ^ np.asarray(k, np.uint64))[:, None]
+    number = np.asarray(k, np.uint64)
+    key = splitmix64(seed_hash ^ number)[:, None]
+    half = np.uint64(32)
     def roll(name, m, size=1):
-        first = np.uint64(crc32(name.encode())) * np.uint64(256)
-        at = first + np.arange(1, size+1, dtype=np.uint64)
-        high = splitmix64(key ^ splitmix64(at)) >> np.uint64(32)
-        result = high * np.uint64(m) >> np.uint64(32)
+        code = crc32(name.encode())
+        first = np.uint64(code) * np.uint64(256)
+        count = np.arange(1, size+1, dtype=np.uint64)
+        at = splitmix64(first + count)
+        high = splitmix64(key ^ at) >> half
+        result = high * np.uint64(m) >> half
         return result.astype(np.int64)
     return roll
 
@@ -80,6 +96,18 @@ def dice(
 RING  = np.array([ 0, 10, 50, 20, 56, 30, 36, 28, 33,  0, 62, 46, 14]) # place on the ring, of 64
 AGAIN = np.array([ 0, 30, 10, 24,  0,  8,  6, 12,  4,  0,  0, 20,  3]) # steps on, for a second, a third
 
+def _take(v, at): return np.take_along_axis(v, at, 1)
+
+def _crossed(v): return v[:, :, None], v[:, None] # each value of a row beside all of them
+
+def _nth_of_type(ring):
+    "How many earlier slots have the same type, (N,8)"
+    mine, other = _crossed(ring)
+    earlier = np.tri(8, k=-1, dtype=bool)
+    same = (mine == other) & earlier
+    return same.sum(2)
+
+# %% ../../nbs/3_domains/03_plans.ipynb #81ad26b5
 def ring_order(
     types:np.ndarray, # (N,8) room types
     roll:Callable, # the dice of these plans
@@ -87,14 +115,17 @@ def ring_order(
     "Order the rooms of a ring: bathrooms beside bedrooms, kitchen beside dining room and entrance"
     not_in_ring = (types == 0) | (types == 9)
     ring = np.where(not_in_ring, PAD, types)
-    same = ring[:, :, None] == ring[:, None]
-    nth = (same & np.tri(8, k=-1, dtype=bool)).sum(2)
-    t = np.where(ring == PAD, 0, ring)
-    place = RING[t] + AGAIN[t]*nth
-    place = (place + roll('swap', 14, 8) - roll('turn', 64)) & 63
-    key = np.where(ring == PAD, 64, place)*8 + np.arange(8)
+    empty = ring == PAD
+    t = np.where(empty, 0, ring)
+    place = RING[t]
+    place += AGAIN[t]*_nth_of_type(ring)
+    place += roll('swap', 14, 8)
+    place -= roll('turn', 64)
+    key = np.where(empty, 64, place & 63)
+    key = key*8 + np.arange(8)
     order = key.argsort(1)
-    return np.take_along_axis(ring, order, 1)[:, :7]
+    ring = _take(ring, order)
+    return ring[:, :7]
 
 # %% ../../nbs/3_domains/03_plans.ipynb #f1f1f516
 _SIDES = ( # rooms at the top, right, bottom and left wall: eight choices for 0..7 rooms
@@ -107,11 +138,27 @@ _SIDES = ( # rooms at the top, right, bottom and left wall: eight choices for 0.
  '3120 3120 2121 2121 3111 3111 3030 2220',
  '3121 3121 3121 3130 3130 2221 4030 3220')
 
+def _digits(text): return [int(n) for n in text]
+
 def _choices(text):
     "The digits of eight choices, (8,4)"
-    return [[int(n) for n in choice] for choice in text.split()]
+    return [_digits(choice) for choice in text.split()]
 
 SIDES = np.array([_choices(text) for text in _SIDES]) # (8,8,4)
+
+# %% ../../nbs/3_domains/03_plans.ipynb #b421a591
+def _joined(*parts): return np.concatenate(parts, 1)
+
+def _columns(*values): return np.stack(values, 1) # (N,) each -> (N,values)
+
+def _along_walls(count):
+    "Wall of each of seven rooms and its number there, given the rooms at each wall (N,4); (N,7) each"
+    ends = count.cumsum(1)
+    begins = ends - count
+    room = np.arange(7)
+    end = ends[:, None, :3]
+    side = (room[:, None] >= end).sum(2)
+    return side, room - _take(begins, side)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #b421a58d
 class Ring(NamedTuple):
@@ -123,10 +170,13 @@ class Ring(NamedTuple):
 
 def _gaps(count, master, roll):
     "Walls with a gap (N,4) bool, given rooms at each wall (N,4) and the master room's wall (N,1)"
-    wall = np.where(master % 2, 2*roll('gap wall', 2), 2 - master)
+    top_or_bottom = 2*roll('gap wall', 2)
+    wall = np.where(master % 2, top_or_bottom, 2 - master)
     away = wall == np.arange(4)
-    drawn = roll('gap', 16) < 12 + 4*(count == 1)
-    return (count == 0) | (away & drawn)
+    alone = count == 1
+    drawn = roll('gap', 16) < 12 + 4*alone
+    empty = count == 0
+    return empty | (away & drawn)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #b04528d5
 def walls(
@@ -135,18 +185,19 @@ def walls(
 )->Ring:
     "Share the rooms out among four walls; a row away from the master room mostly has a gap"
     used = rooms != PAD
-    count = SIDES[used.sum(1), roll('sides', 8)[:, 0]]
-    ends = np.pad(count.cumsum(1), ((0,0), (1,0)))
-    side = (np.arange(7)[:, None] >= ends[:, None, 1:4]).sum(2)
-    nth = np.arange(7) - np.take_along_axis(ends, side, 1)
-    first_master = (rooms == 1).argmax(1)
-    master = np.take_along_axis(side, first_master[:, None], 1)
-    gap = _gaps(count, master, roll)
+    n = used.sum(1)
+    choice = roll('sides', 8)[:, 0]
+    count = SIDES[n, choice]
+    side, nth = _along_walls(count)
+    first = (rooms == 1).argmax(1)[:, None]
+    gap = _gaps(count, _take(side, first), roll)
     gap_nth = roll('gap place', 64, 4) % (count + 1)
-    nth = np.concatenate([2*nth + 1, 2*gap_nth], 1)
-    side = np.concatenate([side, np.broadcast_to(np.arange(4), count.shape)], 1)
-    room = np.concatenate([rooms, np.full(count.shape, PAD)], 1)
-    here = np.concatenate([used, gap], 1)
+    nth = _joined(2*nth + 1, 2*gap_nth)
+    gap_side = np.broadcast_to(np.arange(4), count.shape)
+    side = _joined(side, gap_side)
+    no_room = np.full(count.shape, PAD)
+    room = _joined(rooms, no_room)
+    here = _joined(used, gap)
     return Ring(room, side, here, 32*side + nth)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #682f83c6
@@ -159,53 +210,72 @@ def _sizes(ring, roll):
     "Requested length, set-back and depth (from the outline) of each place, (N,11) each"
     is_room = ring.room != PAD
     t = np.where(is_room, ring.room, 0)
-    along = np.where(is_room, ALONG[t], 14) + roll('along', 12, 11)
-    depth = DEPTH[t] + ring.side % 2 * 8 + roll('depth', 18, 11)
-    set_back = is_room & (roll('set back', 16, 11) < 8)
-    back = np.where(set_back, 2 + roll('back', 6, 11), 0)
+    least = np.where(is_room, ALONG[t], 14)
+    along = least + roll('along', 12, 11)
+    depth = DEPTH[t] + ring.side % 2 * 8
+    depth += roll('depth', 18, 11)
+    set_back = roll('set back', 16, 11) < 8
+    by = 2 + roll('back', 6, 11)
+    back = np.where(is_room & set_back, by, 0)
     deep = back + np.where(is_room, depth, 0)
-    return along*ring.here, back*ring.here, deep*ring.here
+    for v in along, back, deep: v *= ring.here
+    return along, back, deep
 
 # %% ../../nbs/3_domains/03_plans.ipynb #8aac763f
-def _at_wall(ring, s): return (ring.side == s) & ring.here
+def _at_walls(ring):
+    "The places that are used at each wall, (4,N,11) bool"
+    wall = np.arange(4)[:, None, None]
+    return (ring.side == wall) & ring.here
 
 def _by_side(f, ring, v):
     "f over the places of each wall: (N,11) -> (N,4)"
-    return np.stack([f(np.where(_at_wall(ring, s), v, 0), 1) for s in range(4)], 1)
+    values = np.where(_at_walls(ring), v, 0)
+    return f(values, 2).T
 
-def _of(ring, v):
-    "The value of each place's wall: (N,4) -> (N,11)"
-    return np.take_along_axis(v, ring.side, 1)
+def _of(ring, v): return _take(v, ring.side) # the value of each place's wall: (N,4) -> (N,11)
 
 def _ends(ring, v):
-    "(N,4) twice: v at the first and at the last place of each wall"
-    here = [_at_wall(ring, s) for s in range(4)]
-    first = np.stack([np.where(h, ring.order, 999).argmin(1) for h in here], 1)
-    last = np.stack([np.where(h, ring.order, -1).argmax(1) for h in here], 1)
-    return np.take_along_axis(v, first, 1), np.take_along_axis(v, last, 1)
+    "v at the first and the last place of the top wall, then of the bottom wall; four (N,)"
+    rows = _at_walls(ring)[::2]
+    first = np.where(rows, ring.order, 999).argmin(2)
+    last = np.where(rows, ring.order, -1).argmax(2)
+    top_first, bottom_first = _take(v, first.T).T
+    top_last, bottom_last = _take(v, last.T).T
+    return top_first, top_last, bottom_first, bottom_last
 
 # %% ../../nbs/3_domains/03_plans.ipynb #8aac763b
 def _outer_size(total, most, inset, roll):
     "(N,4) W,H,W,H of the outline"
-    rows = total[:, ::2] + inset[:, :2] + inset[:, 2:]
-    across = most[:, 1:2] + most[:, 3:] + CORE
-    W = np.maximum(rows, across).max(1)
-    columns = np.maximum(total[:, 1::2], CORE).max(1)
-    H = most[:, 0] + most[:, 2] + columns
-    size = np.stack([W, H], 1) + roll('spare', 10, 2)
+    begin, end = np.split(inset, 2, 1)
+    rows = total[:, ::2] + begin + end
+    top, right, bottom, left = most.T
+    across = right + left + CORE
+    W = np.maximum(rows.max(1), across)
+    columns = total[:, 1::2].max(1)
+    columns = np.maximum(columns, CORE)
+    H = top + bottom + columns
+    size = _columns(W, H) + roll('spare', 10, 2)
     return np.tile(size, 2)
+
+# %% ../../nbs/3_domains/03_plans.ipynb #8aac763d
+def _unusable(ring, deep, inset):
+    "Pixels that are not usable at the begin and at the end of each wall, (N,4) each"
+    top_first, top_last, bottom_first, bottom_last = _ends(ring, deep)
+    top_begin, bottom_begin, top_end, bottom_end = inset.T
+    begin = _columns(top_begin, top_last, bottom_begin, bottom_last)
+    end = _columns(top_end, bottom_first, bottom_end, top_first)
+    return begin, end
 
 def _outline(ring, along, deep, roll):
     "W,H,W,H; begin, usable and requested length of each wall, (N,4) each"
     total = _by_side(np.sum, ring, along)
     most = _by_side(np.max, ring, deep)
     has_inset = roll('inset', 16, 4) < 10
-    inset = np.where(has_inset, 3 + roll('inset by', 6, 4), 0) # at the ends of both rows
+    by = 3 + roll('inset by', 6, 4)
+    inset = np.where(has_inset, by, 0) # at the ends of both rows
     size = _outer_size(total, most, inset, roll)
-    first, last = _ends(ring, deep)
-    start = np.stack([inset[:, 0], last[:, 0], inset[:, 1], last[:, 2]], 1)
-    stop = np.stack([inset[:, 2], first[:, 2], inset[:, 3], first[:, 0]], 1)
-    return size, start, size - start - stop, total
+    begin, end = _unusable(ring, deep, inset)
+    return size, begin, size - begin - end, total
 
 # %% ../../nbs/3_domains/03_plans.ipynb #89f63cdb
 class Cut(NamedTuple):
@@ -218,100 +288,129 @@ class Cut(NamedTuple):
 
 def _depth_cap(ring, length):
     "Greatest depth of each place (N,11), given the length of each; a column stays clear of the next room"
-    first, last = _ends(ring, length)
-    right = np.minimum(last[:, 0], first[:, 2])
-    left = np.minimum(first[:, 0], last[:, 2])
-    cap = np.stack([right + 999, right - 6, left + 999, left - 6], 1)
+    top_first, top_last, bottom_first, bottom_last = _ends(ring, length)
+    right = np.minimum(top_last, bottom_first)
+    left = np.minimum(top_first, bottom_last)
+    no_cap = np.full_like(left, 999)
+    cap = _columns(no_cap, right - 6, no_cap, left - 6)
     return _of(ring, cap)
 
-# %% ../../nbs/3_domains/03_plans.ipynb #89f63cdd
-def _before(ring, along):
-    "Total length of the places before each place at its wall, (N,11)"
-    same_wall = ring.side[:, :, None] == ring.side[:, None]
-    earlier = ring.order[:, :, None] > ring.order[:, None]
-    return (along[:, None]*(same_wall & earlier)).sum(2)
+def _before(ring, along): # total length of the places before each place at its wall, (N,11)
+    side, other_side = _crossed(ring.side)
+    order, other_order = _crossed(ring.order)
+    before = (side == other_side) & (order > other_order)
+    return (along[:, None]*before).sum(2)
 
+# %% ../../nbs/3_domains/03_plans.ipynb #89f63cdf
 def cut(
     ring:Ring,
     roll:Callable, # the dice of these plans
 )->Cut:
     "Give every place its stretch of wall and its depth"
     along, back, deep = _sizes(ring, roll)
-    size, start, span, total = _outline(ring, along, deep, roll)
-    start, span, total = _of(ring, start), _of(ring, span), _of(ring, total)
+    size, begin, span, total = _outline(ring, along, deep, roll)
+    begin = _of(ring, begin)
+    span = _of(ring, span)
+    total = _of(ring, total)
     before = _before(ring, along)
-    a = start + before*span//total
-    b = start + (before + along)*span//total
-    deep = np.minimum(deep, _depth_cap(ring, b - a))
-    back = np.minimum(back, np.maximum(deep - 10, 0))
+    after = before + along
+    a = begin + before*span//total
+    b = begin + after*span//total
+    cap = _depth_cap(ring, b - a)
+    deep = np.minimum(deep, cap)
+    deepest = np.maximum(deep - 10, 0)
+    back = np.minimum(back, deepest)
     return Cut(a, b, back, deep, size)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #33daa846
 def _box(ring, size, a, b, d0, d1):
     "Boxes (N,11,4) x0,y0,x1,y1 of stretches a..b along a wall, clockwise, and depths d0..d1"
-    W, H = size[:, :1], size[:, 1:2]
-    top = np.stack([a, d0, b, d1], -1)
-    right = np.stack([W-d1, a, W-d0, b], -1)
-    bottom = np.stack([W-b, H-d1, W-a, H-d0], -1)
-    left = np.stack([d0, H-b, d1, H-a], -1)
-    at_wall = [(ring.side == s)[..., None] for s in range(4)]
-    return np.select(at_wall, [top, right, bottom, left])
+    W, H, _, _ = np.split(size, 4, 1)
+    top = a, d0, b, d1
+    right = W - d1, a, W - d0, b
+    bottom = W - b, H - d1, W - a, H - d0
+    left = d0, H - b, d1, H - a
+    sides = top, right, bottom, left
+    boxes = [np.stack(side, -1) for side in sides]
+    which = ring.side[..., None]
+    return np.choose(which, boxes)
 
 def _living(ring, c):
     "(N,1,4) the outline less the least depth at each wall"
-    depths = [np.where(_at_wall(ring, s), c.deep, 999) for s in (3, 0, 1, 2)]
-    reach = np.stack([d.min(1) for d in depths], 1)
-    outline = np.pad(c.size[:, :2], ((0,0), (2,0)))
-    box = outline + reach*[1, 1, -1, -1]
+    depths = np.where(_at_walls(ring), c.deep, 999)
+    top, right, bottom, left = depths.min(2)
+    W, H, _, _ = c.size.T
+    box = _columns(left, top, W - right, H - bottom)
     return box[:, None]
 
 # %% ../../nbs/3_domains/03_plans.ipynb #b0f0639e
 #                 Liv Mas Kit Bat Din Chi Stu Sec Gue Bal Ent Sto Wal
 HOST = np.array([  8,  6, 14, 40, 20, 12, 12,  8, 14,  0, 60, 40, 60]) # penalty of a balcony at this room
 
-def _balcony_boxes(ring, c, roll):
-    "(N,11,4) boxes outside each place"
-    w = c.b - c.a
-    trim = w*np.maximum(roll('trim', 9, 11) - 7, 0)//16
-    trim_end = w*np.maximum(roll('trim end', 9, 11) - 7, 0)//16
+def _balcony_boxes(ring, c, roll): # (N,11,4) boxes outside each place
+    length = c.b - c.a
+    def trim(name):
+        sixteenths = roll(name, 9, 11) - 7
+        return length*sixteenths.clip(0)//16
+    a = c.a + trim('trim')
+    b = c.b - trim('trim end')
     outer = c.back - 9 - roll('balcony', 9, 11)
-    return _box(ring, c.size, c.a + trim, c.b - trim_end, outer, c.back)
+    return _box(ring, c.size, a, b, outer, c.back)
 
-def _balconies(ring, c, n, roll):
-    "(N,11,4) boxes outside each place; (N,11) bool, the n that are built"
-    t = np.where(ring.room == PAD, 0, ring.room)
+def _balconies(ring, c, n, roll): # (N,11,4) boxes outside each place; (N,11) bool, the n that are built
+    empty = ring.room == PAD
+    t = np.where(empty, 0, ring.room)
     penalty = HOST[t] + roll('host', 30, 11)
-    key = np.where(ring.here, penalty*16 + np.arange(11), 9999)
+    key = penalty*16 + np.arange(11)
+    key = np.where(ring.here, key, 9999)
     rank = key.argsort(1).argsort(1)
-    return _balcony_boxes(ring, c, roll), rank < n[:, None]
+    built = rank < n[:, None]
+    return _balcony_boxes(ring, c, roll), built
 
 # %% ../../nbs/3_domains/03_plans.ipynb #138e2cc0
+def _covered(ring, rooms, hub):
+    "Whether a room covers the centre of the living room's box, (N,) bool"
+    hub_low, hub_high = np.split(hub, 2, 2)
+    middle = hub_low + hub_high # doubled, so that it stays an integer
+    low, high = np.split(rooms, 2, 2)
+    after = middle > 2*low
+    before = middle < 2*high
+    within = (after & before).all(2)
+    is_room = ring.room != PAD
+    return (is_room & within).any(1)
+
 def _hub_slot(covered, n, roll):
     "The slot (N,) of the living room"
     p = roll('hub', 16)[:, 0]
     anywhere = roll('hub at', 64)[:, 0] % n
+    last = n - 1
     at = np.where(p < 14, n - 2, anywhere)
-    at = np.where(p < 11, n - 1, at)
-    move_last = covered & (roll('hidden', 16)[:, 0] < 13)
-    return np.where(move_last, n - 1, at)
+    at = np.where(p < 11, last, at)
+    mostly = roll('hidden', 16)[:, 0] < 13
+    return np.where(covered & mostly, last, at)
 
+# %% ../../nbs/3_domains/03_plans.ipynb #138e2cc1
 def _slots(ring, built, covered, n, roll):
     "(N,8) of 23: 11 places, their balconies, the living room"
     m = ring.order % 128 * 8
     beside = m + 4*roll('balcony first', 2, 11) - 2
-    used = np.concatenate([ring.room != PAD, built], 1)
-    key = np.where(used, np.concatenate([m, beside], 1), 9999)
-    at = _hub_slot(covered, n, roll)
-    key_at = np.take_along_axis(np.sort(key, 1), at[:, None], 1)[:, 0]
-    hub = np.where(at == n - 1, 9998, key_at - 1)
-    key = np.concatenate([key, hub[:, None]], 1)
-    return key.argsort(1, kind='stable')[:, :8]
+    used = _joined(ring.room != PAD, built)
+    key = _joined(m, beside)
+    key = np.where(used, key, 9999)
+    at = _hub_slot(covered, n, roll)[:, None]
+    before = _take(np.sort(key, 1), at) - 1
+    is_last = at == n[:, None] - 1
+    hub = np.where(is_last, 9998, before)
+    key = _joined(key, hub)
+    order = key.argsort(1, kind='stable')
+    return order[:, :8]
 
 # %% ../../nbs/3_domains/03_plans.ipynb #5618163d
 def _flipped(box, axes):
     "Mirror boxes within the canvas: coordinate k becomes axes[k], counted from the other end if they differ"
-    sides = [box[..., a] if a == k else 255 - box[..., a] for k, a in enumerate(axes)]
-    return np.stack(sides, -1)
+    moved = box[..., axes]
+    stays = axes == np.arange(4)
+    return np.where(stays, moved, 255 - moved)
 
 def _turned(box, roll):
     "Mirror and transpose boxes within the canvas; a tour tends to begin at the upper left"
@@ -319,27 +418,26 @@ def _turned(box, roll):
         flip = roll(name, 16)[..., None] < 5
         box = np.where(flip, _flipped(box, axes), box)
     transpose = roll('transpose', 16)[..., None] < 7
-    return np.where(transpose, box[..., [1, 0, 3, 2]], box)
+    transposed = box[..., [1, 0, 3, 2]]
+    return np.where(transpose, transposed, box)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #f9efc3db
-def _covered(ring, rooms, hub):
-    "Whether a room covers the centre of the living room's box, (N,) bool"
-    mid = hub[..., :2] + hub[..., 2:]
-    contains = (mid > 2*rooms[..., :2]) & (mid < 2*rooms[..., 2:])
-    return ((ring.room != PAD) & contains.all(2)).any(1)
-
 def _built(types, roll):
     "Room types (N,23) of 11 places, their balconies and the living room; boxes; slots (N,8); outline"
     ring = walls(ring_order(types, roll), roll)
     c = cut(ring, roll)
     rooms = _box(ring, c.size, c.a, c.b, c.back, c.deep)
     hub = _living(ring, c)
-    balcony, built = _balconies(ring, c, (types == 9).sum(1), roll)
+    n_balconies = (types == 9).sum(1)
+    balcony, built = _balconies(ring, c, n_balconies, roll)
     n = (types != PAD).sum(1)
-    pick = _slots(ring, built, _covered(ring, rooms, hub), n, roll)
+    covered = _covered(ring, rooms, hub)
+    pick = _slots(ring, built, covered, n, roll)
+    balcony_types = np.where(built, 9, PAD)
     living = np.zeros_like(pick[:, :1])
-    all_types = np.concatenate([ring.room, np.where(built, 9, PAD), living], 1)
-    return all_types, np.concatenate([rooms, balcony, hub], 1), pick, c.size
+    all_types = _joined(ring.room, balcony_types, living)
+    boxes = _joined(rooms, balcony, hub)
+    return all_types, boxes, pick, c.size
 
 # %% ../../nbs/3_domains/03_plans.ipynb #f9efc3dd
 class Plans(NamedTuple):
@@ -352,14 +450,16 @@ def _plans(k, seed):
     roll = dice(seed, k)
     kinds, share = archetypes()
     drawn = roll('archetype', share[-1])[:, 0]
-    types = kinds[np.searchsorted(share, drawn, side='right')]
-    all_types, boxes, pick, size = _built(types, roll)
-    types = np.take_along_axis(all_types, pick, 1)
-    boxes = np.take_along_axis(boxes, pick[..., None], 1)
+    kind = np.searchsorted(share, drawn, side='right')
+    all_types, boxes, pick, size = _built(kinds[kind], roll)
+    types = _take(all_types, pick)
+    boxes = _take(boxes, pick[..., None])
     corner = 128 - size[:, :2]//2
-    boxes = _turned(boxes + np.tile(corner, 2)[:, None], roll)
-    empty = types[..., None] == PAD
-    return Plans(types, np.where(empty, 0, boxes))
+    shift = np.tile(corner, 2)[:, None]
+    boxes = _turned(boxes + shift, roll)
+    empty = types == PAD
+    boxes = np.where(empty[..., None], 0, boxes)
+    return Plans(types, boxes)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #aa0582be
 def plans(
@@ -369,10 +469,11 @@ def plans(
 )->Plans:
     "Draw floor plans; the same bytes on every machine"
     if n < 1: raise ValueError(f"{n} plans asked for: ask for at least one")
-    end = start + n
-    firsts = range(start, end, 4096)
-    parts = [_plans(np.arange(k, min(k+4096, end)), seed) for k in firsts]
-    return Plans(*map(np.concatenate, zip(*parts)))
+    numbers = np.arange(start, start + n)
+    blocks = np.split(numbers, range(4096, n, 4096))
+    parts = [_plans(k, seed) for k in blocks]
+    types, boxes = zip(*parts)
+    return Plans(np.concatenate(types), np.concatenate(boxes))
 
 # %% ../../nbs/3_domains/03_plans.ipynb #ec1e4acb
 def plan_tokens(
@@ -380,10 +481,12 @@ def plan_tokens(
     boxes:np.ndarray, # (N,8,4) x0,y0,x1,y1
 )->Tensor: # (N,36) ids
     "Write plans as rows of tokens"
-    i, j = np.triu_indices(types.shape[1], 1)
-    absent = (types[:, i] == PAD) | (types[:, j] == PAD)
+    n_max = types.shape[1]
+    i, j = np.triu_indices(n_max, 1)
+    empty = types == PAD
+    absent = empty[:, i] | empty[:, j]
     edges = np.where(absent, PAD, relate(boxes))
-    row = np.concatenate([types, edges], 1)
+    row = _joined(types, edges)
     return torch.from_numpy(row)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #9c981dd1
@@ -403,39 +506,48 @@ FORBIDDEN[10, [1,2,3,4,5,6,7,8,9,11]] = True
 FORBIDDEN[11, 9] = True
 
 # %% ../../nbs/3_domains/03_plans.ipynb #a9b0cf3d
-def _inside_valid(types, rel):
-    "Whether a graph has no forbidden containment, (N,) bool"
-    i, j = np.triu_indices(types.shape[1], 1)
-    u, v = types[:, i], types[:, j]
-    forbidden = np.pad(FORBIDDEN, (0, PAD + 1 - N_ROOMS))
-    inside = (rel == 4) & forbidden[u, v]
-    surrounding = (rel == 5) & forbidden[v, u]
-    return ~(inside | surrounding).any(1)
+def _inside_valid(types, rel): # whether a graph has no forbidden containment, (N,) bool
+    n_max = types.shape[1]
+    i, j = np.triu_indices(n_max, 1)
+    pair = types[:, i], types[:, j]
+    beyond = PAD + 1 - N_ROOMS
+    forbidden = np.pad(FORBIDDEN, (0, beyond))
+    inside = (rel == 4) & forbidden[pair]
+    surrounding = (rel == 5) & forbidden.T[pair]
+    broken = inside | surrounding
+    return ~broken.any(1)
 
-def _ordered(rel, n, less, more):
-    "Whether the relations `less` and `more` have no cycle, (N,) bool"
+def _ordered(rel, n, less, more): # whether the relations `less` and `more` have no cycle, (N,) bool
     i, j = np.triu_indices(n, 1)
     path = np.zeros((len(rel), n, n), bool)
     path[:, i, j] = np.isin(rel, less)
     path[:, j, i] = np.isin(rel, more)
-    for _ in range(3): path |= (path[..., None] & path[:, None]).any(2) # paths of 2, 4, 8 steps
-    return ~path.diagonal(0, 1, 2).any(1)
+    for _ in range(3): # paths of 2, 4, 8 steps
+        longer = path[..., None] & path[:, None]
+        path |= longer.any(2)
+    cycle = path.diagonal(0, 1, 2)
+    return ~cycle.any(1)
 
 # %% ../../nbs/3_domains/03_plans.ipynb #1ef60f66
 def _tv(ids, target):
     "Total variation distance of the shares of ids from a target in any unit"
-    p = np.bincount(ids, minlength=len(target))/len(ids)
+    count = np.bincount(ids, minlength=len(target))
+    p = count/len(ids)
     q = np.array(target)/sum(target)
-    return abs(p - q).sum()/2
+    difference = abs(p - q)
+    return difference.sum()/2
 
 def _density(types, rel):
     "Rows (target, low, high, achieved) of the share of pairs with a relation, by number of rooms"
     n = (types != PAD).sum(1)
     edges = (rel < N_RELATIONS).sum(1)
-    share = pd.Series(edges/(n*(n-1)/2))
-    means = share.groupby(n).mean().reindex(range(4, 9))
+    pairs = n*(n-1)/2
+    share = pd.Series(edges/pairs)
+    means = share.groupby(n).mean()
+    means = means.reindex(range(4, 9))
+    targets = .78, .66, .57, .51, .45
     out = {}
-    for (k, got), d in zip(means.items(), (.78, .66, .57, .51, .45)):
+    for (k, got), d in zip(means.items(), targets):
         out[f'density, {k} rooms'] = d, d - .06, d + .06, got
     return out
 
@@ -447,32 +559,46 @@ def _by_graph(types, rel):
     one_living = (types == 0).sum(1) == 1
     across = _ordered(rel, n_max, (0,1,2), (7,8,9))
     down = _ordered(rel, n_max, (0,3,8), (1,6,9))
-    out = {'mean edges': (10.2, 9.8, 10.6, edges.mean())}
+    valid = _inside_valid(types, rel)
+    out = {}
+    out['mean edges'] = 10.2, 9.8, 10.6, edges.mean()
     out['fewest edges'] = 3, 3, 18, edges.min()
     out['most edges'] = 18, 3, 18, edges.max()
     out |= _density(types, rel)
     out['one living room'] = 1, 1, 1, one_living.mean()
-    out['inside-validity'] = .9978, .995, .999, _inside_valid(types, rel).mean()
+    out['inside-validity'] = .9978, .995, .999, valid.mean()
     out['left/right consistent'] = 1, 1, 1, across.mean()
     out['above/below consistent'] = 1, 1, 1, down.mean()
     return out
 
 # %% ../../nbs/3_domains/03_plans.ipynb #def3989e
+def _by_archetype(types):
+    "Rows (target, low, high, achieved) of the number of archetypes and of the most frequent ones"
+    training = np.sort(types[:64630], 1)
+    _, count = np.unique(training, axis=0, return_counts=True)
+    top = np.sort(count)[-26:]
+    out = {}
+    out['archetypes'] = 716, 500, 1000, len(count)
+    out['mass of the top 26'] = .783, .7, .86, top.sum()/count.sum()
+    return out
+
+# %% ../../nbs/3_domains/03_plans.ipynb #def3989f
 def statistics(
     x:Tensor, # (N,36) tokens, ideally of 80,788 plans
 )->pd.DataFrame: # one row per quantity: published target, bounds, achieved, whether within
     "Compare the statistics of graphs with those of the real data"
-    x = np.asarray(x)
-    types, rel = x[:, :8], x[:, 8:] - N_ROOMS
-    sizes = (types != PAD).sum(1)
-    training = np.sort(types[:64630], 1)
-    count = np.unique(training, axis=0, return_counts=True)[1]
-    top = np.sort(count)[-26:]
-    rows = {'room counts, TV': (0, 0, .02, _tv(sizes - 4, SIZES))}
-    rows['room types, TV'] = 0, 0, .03, _tv(types[types != PAD], ROOM_SHARES)
-    rows['relations, TV'] = 0, 0, .06, _tv(rel[rel < N_RELATIONS], RELATION_SHARES)
-    rows |= _by_graph(types, rel)
-    rows['archetypes'] = 716, 500, 1000, len(count)
-    rows['mass of the top 26'] = .783, .7, .86, top.sum()/count.sum()
-    out = pd.DataFrame.from_dict(rows, 'index', columns=['target', 'low', 'high', 'achieved'], dtype=float)
-    return out.assign(within=out.achieved.between(out.low, out.high))
+    ids = np.asarray(x)
+    types = ids[:, :8]
+    rel = ids[:, 8:] - N_ROOMS
+    is_room = types != PAD
+    relations = rel[rel < N_RELATIONS]
+    sizes = is_room.sum(1)
+    rows = {}
+    rows['room counts, TV'] = 0, 0, .02, _tv(sizes - 4, SIZES)
+    rows['room types, TV'] = 0, 0, .03, _tv(types[is_room], ROOM_SHARES)
+    rows['relations, TV'] = 0, 0, .06, _tv(relations, RELATION_SHARES)
+    rows |= _by_graph(types, rel) | _by_archetype(types)
+    columns = ['target', 'low', 'high', 'achieved']
+    out = pd.DataFrame.from_dict(rows, 'index', columns=columns, dtype=float)
+    within = out.achieved.between(out.low, out.high)
+    return out.assign(within=within)

@@ -242,7 +242,7 @@ def _encode(text, code): return text.encode('latin1')
 def _reconstructor(*args): return _Inert()
 
 _HOMES = ('builtins', '__builtin__', 'collections', '_codecs', 'copyreg', 'copy_reg')
-_PLAIN = {c.__name__: c for c in (set, frozenset, list, dict, tuple, object, OrderedDict)}
+_PLAIN:dict = {c.__name__: c for c in (set, frozenset, list, dict, tuple, object, OrderedDict)}
 _PLAIN |= {'encode': _encode, '_reconstructor': _reconstructor}
 
 class _Careful(pickle.Unpickler):

@@ -81,7 +81,9 @@ def solve(
     rng:random.Random|None=None, # try digits in random order; default: the smaller first
 )->list: # of solutions, lists of 81 ids; none if the puzzle contradicts itself
     "Solve a puzzle by depth-first search at the cell with the fewest digits left"
-    used, todo, found = [0]*27, [], []
+    used = [0]*27
+    todo:list = []
+    found:list = []
     for i, (d, at) in enumerate(zip(grid, _UNITS)):
         if d == 9: todo.append((i, *at))
         elif any(used[u] >> d & 1 for u in at): return found
@@ -121,7 +123,7 @@ def puzzles(
     "Draw puzzles with exactly `givens` digits and one solution"
     if not 24 <= givens <= 81: raise ValueError(f"givens={givens}: must lie between 24 and 81")
     rng = random.Random(seed)
-    pairs = []
+    pairs:list = []
     while len(pairs) < n:
         grid = solve([9]*81, 1, rng)[0]
         if puzzle := _dug([*grid], givens, rng): pairs.append((puzzle, grid))

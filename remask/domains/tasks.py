@@ -10,8 +10,9 @@ __all__ = ['KINDS', 'EOS', 'ARITHMETIC', 'SETS', 'Dice', 'Problem', 'addition', 
 # %% ../../nbs/3_domains/07_tasks.ipynb #d760fb9b
 import ast, hashlib, re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from ..core.tokens import TokenSpace
@@ -19,19 +20,23 @@ from ..core.files import located_records, read_utf8
 from .text import Vocabulary
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #1aa004ec
+def _fold(z, shift): return z ^ (z >> shift)
+
 class Dice:
     "Throw whole numbers that depend on a key only"
-    def __init__(self, *key):
-        self.at = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], 'big')
+    def __init__(self, *key:object): # numbers and texts
+        text = repr(key).encode()
+        digest = hashlib.sha256(text).digest()
+        self.at = int.from_bytes(digest[:8], 'big')
 
     def __call__(self, n:int)->int: # n >= 1
         "Throw one of 0..n-1, all as likely"
         self.at = (self.at + 0x9E3779B97F4A7C15) % 2**64
-        z = (self.at ^ (self.at >> 30))*0xBF58476D1CE4E5B9 % 2**64
-        z = (z ^ (z >> 27))*0x94D049BB133111EB % 2**64
-        return ((z ^ (z >> 31))*n) >> 64
+        z = _fold(self.at, 30)*0xBF58476D1CE4E5B9 % 2**64
+        z = _fold(z, 27)*0x94D049BB133111EB % 2**64
+        return _fold(z, 31)*n >> 64
 
-    def pick(self, some): # a sequence -> one of its items
+    def pick(self, some:Sequence)->Any: # one of its items
         "Throw one of a sequence"
         return some[self(len(some))]
 
@@ -46,49 +51,64 @@ class Problem(NamedTuple):
 def _worked(steps, result): return ';'.join(steps) + f'#{result}'
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #8cef9d4d
-def _columns(a, b, n): # the steps of a sum, and what it is
+def _digit(a, k): return a//10**k % 10
+
+def _columns(a, b, n): # the steps of a sum
     steps, carry = [], 0
     for k in range(n):
-        x, y = a//10**k % 10, b//10**k % 10
-        steps.append(f'{x}+{y}+{carry}={x + y + carry:02}')
-        carry = (x + y + carry)//10
+        x = _digit(a, k)
+        y = _digit(b, k)
+        total = x + y + carry
+        steps.append(f'{x}+{y}+{carry}={total:02}')
+        carry = total//10
     return steps
 
+# %% ../../nbs/3_domains/07_tasks.ipynb #8cef9d4e
 def addition(
     dice:Dice,
     level:int, # 1, 2, 3: numbers of 3, 4, 5 digits
 )->Problem:
     "Set a sum with long carries"
-    n, a, b = level + 2, 0, 0
+    n = level + 2
+    a = b = 0
     for k in range(n):
-        x = 1 + dice(9) if k == 0 else dice(10)
+        x = dice(10) if k else 1 + dice(9)
         low = 9 - x if dice(4) else 0
-        y = max(low + dice(10 - low), k == 0)
-        a, b = 10*a + x, 10*b + y
-    return Problem('addition', level, f'{a}+{b}', _worked(_columns(a, b, n), a + b))
+        y = low + dice(10 - low)
+        if k == 0: y = max(y, 1)
+        a = 10*a + x
+        b = 10*b + y
+    answer = _worked(_columns(a, b, n), a + b)
+    return Problem('addition', level, f'{a}+{b}', answer)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #73e140f7
-_SIGNS = {'+': (ast.Add, int.__add__), '-': (ast.Sub, int.__sub__), '*': (ast.Mult, int.__mul__)}
+_VALUE_OF = {'+': int.__add__, '-': int.__sub__, '*': int.__mul__}
 
-def _done(sign, a, b): return _SIGNS[sign][1](a, b)
+def _done(sign, a, b): return _VALUE_OF[sign](a, b)
 
 def _grow(dice, n): # a tree of n operations
     if n == 0: return 1 + dice(9)
     left = dice(n)
-    return dice.pick('+-*'), _grow(dice, left), _grow(dice, n - 1 - left)
+    sign = dice.pick('+-*')
+    a = _grow(dice, left)
+    b = _grow(dice, n - 1 - left)
+    return sign, a, b
 
 def _write(tree, tight=0): # as few brackets as a reader needs
     if isinstance(tree, int): return str(tree)
     sign, a, b = tree
     own = 2 if sign == '*' else 1
-    text = _write(a, own) + sign + _write(b, own + 1)
+    left = _write(a, own)
+    right = _write(b, own + 1)
+    text = left + sign + right
     return f'({text})' if own < tight else text
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #a6ae9cde
 def _redexes(tree): # the operations that can be done now, from left to right
     if isinstance(tree, int): return []
     sign, a, b = tree
-    return [tree] if isinstance(a, int) and isinstance(b, int) else _redexes(a) + _redexes(b)
+    if isinstance(a, int) and isinstance(b, int): return [tree]
+    return _redexes(a) + _redexes(b)
 
 def _reduce(tree, redex, value): # the tree with the first such operation done; False if there is none
     if tree == redex: return value, True
@@ -101,12 +121,16 @@ def _reduce(tree, redex, value): # the tree with the first such operation done; 
 def _works(tree): # [(redex, value), ...] from left to right
     out = []
     while todo := _redexes(tree):
-        out.append((todo[0], _done(*todo[0])))
-        tree, _ = _reduce(tree, *out[-1])
+        redex = todo[0]
+        value = _done(*redex)
+        out.append((redex, value))
+        tree, _ = _reduce(tree, redex, value)
     return out
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #25b7c4ec
-def _step(redex, value): return f'{redex[1]}{redex[0]}{redex[2]}={value}'
+def _step(redex, value):
+    sign, a, b = redex
+    return f'{a}{sign}{b}={value}'
 
 def expression(
     dice:Dice,
@@ -116,53 +140,70 @@ def expression(
     while True:
         tree = _grow(dice, level + 1)
         works = _works(tree)
-        if all(0 <= value < 100 for _, value in works): break
-    return Problem('expression', level, _write(tree), _worked([_step(*w) for w in works], works[-1][1]))
+        values = [value for _, value in works]
+        if all(0 <= value < 100 for value in values): break
+    steps = [_step(*w) for w in works]
+    answer = _worked(steps, values[-1])
+    return Problem('expression', level, _write(tree), answer)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #7f795559
 def _play(dice, numbers): # the steps of a random game, and where it ends
     steps, left = [], [*numbers]
     while len(left) > 1:
-        a = left.pop(dice(len(left)))
-        b = left.pop(dice(len(left)))
-        a, b = max(a, b), min(a, b)
-        sign = dice.pick([s for s in '+-*' if 0 < _done(s, a, b) < 100] or '-')
-        steps.append(_step((sign, a, b), _done(sign, a, b)))
-        left.append(_done(sign, a, b))
+        one = left.pop(dice(len(left)))
+        other = left.pop(dice(len(left)))
+        b, a = sorted([one, other])
+        possible = [s for s in '+-*' if 0 < _done(s, a, b) < 100]
+        sign = dice.pick(possible or '-')
+        value = _done(sign, a, b)
+        step = _step((sign, a, b), value)
+        steps.append(step)
+        left.append(value)
     return steps, left[0]
 
+# %% ../../nbs/3_domains/07_tasks.ipynb #7f79555a
 def countdown(
     dice:Dice,
     level:int, # 1, 2, 3: three numbers to 9, three to 20, four to 20
 )->Problem:
     "Set a target to be reached from given numbers"
+    largest = 9 if level == 1 else 20
+    count = 4 if level == 3 else 3
     while True:
-        numbers = [1 + dice(9 if level == 1 else 20) for _ in range(3 + (level == 3))]
+        numbers = [1 + dice(largest) for _ in range(count)]
         steps, target = _play(dice, numbers)
         if target > 0: break
-    return Problem('countdown', level, f"{','.join(map(str, numbers))}>{target}", _worked(steps, target))
+    given = ','.join(map(str, numbers))
+    answer = _worked(steps, target)
+    return Problem('countdown', level, f'{given}>{target}', answer)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #c50708f3
 KINDS = dict(addition=addition, expression=expression, countdown=countdown)
+
+def _sorted(text, mark):
+    parts = text.split(mark)
+    return mark.join(sorted(parts))
 
 def same_as(
     prompt:str,
 )->str: # equal for problems that differ in the order of their numbers only
     "Name what a problem really asks"
     given, _, target = prompt.partition('>')
-    if target: return ','.join(sorted(given.split(','))) + '>' + target
-    return '+'.join(sorted(given.split('+'))) if re.fullmatch(r'\d+\+\d+', given) else prompt
+    if target: return _sorted(given, ',') + '>' + target
+    is_sum = re.fullmatch(r'\d+\+\d+', given)
+    return _sorted(given, '+') if is_sum else prompt
 
 def held_out(
     prompt:str,
 )->bool:
     "Tell whether a problem is kept for testing; one in ten is"
-    return hashlib.sha256(same_as(prompt).encode()).digest()[0] % 10 == 0
+    text = same_as(prompt).encode()
+    digest = hashlib.sha256(text).digest()
+    return digest[0] % 10 == 0
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #6f4440f0
 def problems(
-    kind:str, # a name of `KINDS`
-    level:int, # 1, 2 or 3
+    kind:str, level:int, # a name of `KINDS`; 1, 2 or 3
     n:int, # how many
     seed:int=0,
     test:bool=False, # those kept for testing, no two the same, or those for training
@@ -170,13 +211,16 @@ def problems(
     "Set problems; raise ValueError for an unknown kind or level, or where there are not so many"
     if kind not in KINDS: raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
     if level not in (1, 2, 3): raise ValueError(f"level={level!r}: must be 1, 2 or 3")
-    out, seen = [], set()
+    out:list = []
+    seen = set()
     for k in range(1000*(n + 1)):
         if len(out) == n: return out
-        p = KINDS[kind](Dice(kind, level, seed, k), level)
-        if held_out(p.prompt) != test or test and same_as(p.prompt) in seen: continue
+        dice = Dice(kind, level, seed, k)
+        p = KINDS[kind](dice, level)
+        name = same_as(p.prompt)
+        if held_out(p.prompt) != test or test and name in seen: continue
         out.append(p)
-        seen.add(same_as(p.prompt))
+        seen.add(name)
     raise ValueError(f"only {len(out)} of {n} different {kind} problems of level {level}: ask for fewer")
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #37133c37
@@ -187,19 +231,26 @@ class Verdict(NamedTuple):
     step: int     # number of the first wrong step, from 0, the result as the last one; -1: none is wrong
     why: str      # what is wrong with it
 
+_SIGN_OF = {ast.Add: '+', ast.Sub: '-', ast.Mult: '*'}
+
 def _tree(text): # of an expression
     def read(node):
         if isinstance(node, ast.Constant): return node.value
-        sign = next(s for s, (op, _) in _SIGNS.items() if isinstance(node.op, op))
-        return sign, read(node.left), read(node.right)
-    return read(ast.parse(text, mode='eval').body)
+        sign = _SIGN_OF[type(node.op)]
+        left = read(node.left)
+        right = read(node.right)
+        return sign, left, right
+    whole = ast.parse(text, mode='eval')
+    return read(whole.body)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #d285a19c
 def _operation_of(text): # -> (sign, a, b), what is claimed to be its value
     m = re.fullmatch(r'(\d+)([-+*])(\d+)=(\d+)', text)
     if not m: raise ValueError(f'{text!r} is no step')
-    redex, value = (m[2], int(m[1]), int(m[3])), int(m[4])
-    if _done(*redex) != value: raise ValueError(f'{text} is not so, it is {_done(*redex)}')
+    a, sign, b, claim = m.groups()
+    redex = sign, int(a), int(b)
+    value = _done(*redex)
+    if value != int(claim): raise ValueError(f'{text} is not so, it is {value}')
     return redex, value
 
 def _column(state, text): # state: the columns that are left, as steps
@@ -216,20 +267,29 @@ def _operation(state, text): # state: a tree
 
 def _move(state, text): # state: a Counter of numbers
     redex, value = _operation_of(text)
-    if Counter(redex[1:]) - state: raise ValueError(f'{text} uses a number that is not there')
-    return state - Counter(redex[1:]) + Counter([value])
+    used = Counter(redex[1:])
+    if used - state: raise ValueError(f'{text} uses a number that is not there')
+    return state - used + Counter([value])
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #21529591
+def _asked_sum(a, b):
+    width = max(len(a), len(b))
+    a, b = int(a), int(b)
+    return _columns(a, b, width), _column, [], a + b
+
+def _asked_countdown(given, target):
+    numbers = map(int, given.split(','))
+    result = int(target)
+    return Counter(numbers), _move, Counter([result]), result
+
 def _asked(prompt): # -> state, step, the states that end it, result
-    if m := re.fullmatch(r'(\d+)\+(\d+)', prompt):
-        a, b = int(m[1]), int(m[2])
-        return _columns(a, b, max(map(len, m.groups()))), _column, [], a + b
-    if m := re.fullmatch(r'([\d,]+)>(\d+)', prompt):
-        return Counter(map(int, m[1].split(','))), _move, Counter([int(m[2])]), int(m[2])
+    if m := re.fullmatch(r'(\d+)\+(\d+)', prompt): return _asked_sum(*m.groups())
+    if m := re.fullmatch(r'([\d,]+)>(\d+)', prompt): return _asked_countdown(*m.groups())
     try: tree = _tree(prompt)
-    except (SyntaxError, StopIteration, AttributeError):
+    except (SyntaxError, KeyError, AttributeError):
         raise ValueError(f'{prompt!r} is no sum, expression or countdown: write it as one') from None
-    value = _works(tree)[-1][1] if not isinstance(tree, int) else tree
+    works = _works(tree)
+    value = works[-1][1] if works else tree
     return tree, _operation, value, value
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #5df0c0fb
@@ -240,13 +300,16 @@ def verify(
     "Check an answer exactly, step by step; raise ValueError for a prompt that is no problem"
     state, take, end, result = _asked(prompt)
     steps, mark, given = answer.partition('#')
-    solved, many = mark + given == f'#{result}', steps.split(';')
+    claim = mark + given
+    solved = claim == f'#{result}'
+    many = steps.split(';')
     def no(k, why): return Verdict(False, solved and take is not _move, k, why)
     for k, text in enumerate(many):
         try: state = take(state, text)
         except ValueError as e: return no(k, str(e))
     if state != end: return no(len(many), 'the steps do not lead to the end')
-    return Verdict(True, True, -1, '') if solved else no(len(many), f'{mark}{given} should be #{result}')
+    if not solved: return no(len(many), f'{claim} should be #{result}')
+    return Verdict(True, True, -1, '')
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #c0aa997e
 EOS = '∎' # the answer ends here
@@ -260,7 +323,9 @@ def collect_characters(
     texts:list, # prompts and answers
 )->Vocabulary:
     "Collect the characters of some texts, the blank and EOS"
-    return Vocabulary.of(' ' + EOS + ''.join(sorted(set().union(*texts))))
+    used:set = set().union(*texts)
+    text = ''.join(sorted(used))
+    return Vocabulary.of(' ' + EOS + text)
 
 ARITHMETIC = collect_characters(['0123456789+-*()=;,>#'])
 
@@ -288,10 +353,12 @@ def as_rows(
     pairs = [tuple(p) for p in pairs]
     if not pairs: raise ValueError('there are no prompts and answers: give at least one pair')
     for k, (prompt, answer, *_) in enumerate(pairs): _fits(k, prompt, answer, P, G)
-    text = ''.join(prompt.rjust(P) + answer.ljust(G, EOS) for prompt, answer, *_ in pairs)
+    def row(prompt, answer, *_): return prompt.rjust(P) + answer.ljust(G, EOS)
+    text = ''.join(row(*p) for p in pairs)
     if set(text) - set(vocab.chars): # rare, so that the row is looked for only then
         for k, (prompt, answer, *_) in enumerate(pairs): _known(k, prompt + answer, vocab)
-    return Rows(vocab.encode(text).view(-1, P + G), P)
+    ids = vocab.encode(text)
+    return Rows(ids.view(-1, P + G), P)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #27a182d9
 def answers(
@@ -300,7 +367,8 @@ def answers(
     P:int, # positions of the prompt
 )->list: # B texts
     "Read the answers of rows"
-    return [text.partition(EOS)[0] for text in vocab.decode(x[:, P:])]
+    texts = vocab.decode(x[:, P:])
+    return [text.partition(EOS)[0] for text in texts]
 
 def prompts(
     vocab:Vocabulary,
@@ -308,7 +376,8 @@ def prompts(
     P:int, # positions of the prompt
 )->list: # B texts
     "Read the prompts of rows, without the blanks before them"
-    return [text.lstrip(' ') for text in vocab.decode(x[:, :P])]
+    texts = vocab.decode(x[:, :P])
+    return [text.lstrip(' ') for text in texts]
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #27a182e0
 def ask(
@@ -316,7 +385,8 @@ def ask(
     rows:Rows,
 )->Tensor: # (N,L) ids
     "Mask the answers"
-    positions = torch.arange(rows.P, rows.x.shape[1])
+    L = rows.x.shape[1]
+    positions = torch.arange(rows.P, L)
     return rows.x.index_fill(1, positions, space.mask)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #07fa7d11
@@ -329,53 +399,73 @@ class Pair(NamedTuple):
     after: str = ''   # and after it; the whole fails where the try is wrong
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #30daaede
-def _gsm8k(r): return Pair(r['question'], r['answer'], r['answer'].rpartition('####')[2].strip())
+def _gsm8k(r):
+    gold = r['answer'].rpartition('####')[2]
+    return Pair(r['question'], r['answer'], gold.strip())
+
 def _math500(r): return Pair(r['problem'], r['solution'], r['answer'])
 def _s1k(r): return Pair(r['question'], r['solution'], r['solution'])
 def _opc(r): return Pair(r['instruction'], r['output'])
 
+# %% ../../nbs/3_domains/07_tasks.ipynb #30daaee1
+def _below(lines): return '\n'.join(['', *lines])
+
 def _opc_tested(r):
-    return Pair(r['instruction'], r['output'], after='\n'.join(['', *r['testcase']]))
+    tests = _below(r['testcase'])
+    return Pair(r['instruction'], r['output'], after=tests)
 
 def _humaneval(r):
-    return Pair(r['prompt'], r['canonical_solution'], before=r['prompt'],
-                after=f"\n{r['test']}\ncheck({r['entry_point']})")
+    prompt = r['prompt']
+    check = f"\n{r['test']}\ncheck({r['entry_point']})"
+    return Pair(prompt, r['canonical_solution'], before=prompt, after=check)
 
 def _mbpp(r):
-    return Pair(r['text'], r['code'], '', r['test_setup_code'] + '\n', '\n'.join(['', *r['test_list']]))
+    setup = r['test_setup_code'] + '\n'
+    tests = _below(r['test_list'])
+    return Pair(r['text'], r['code'], '', setup, tests)
 
 def _mbpp_sanitized(r):
     imports = '\n'.join([*r['test_imports'], ''])
-    tests = '\n'.join(['', *r['test_list']])
+    tests = _below(r['test_list'])
     return Pair(r['prompt'], r['code'], '', imports, tests)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #55e429a4
 SETS = dict( # name -> (fields, record -> Pair)
     gsm8k=('question answer', _gsm8k), math500=('problem solution answer subject level', _math500),
-    s1k=('question solution deepseek_thinking_trajectory', _s1k),
+    s1k=('question solution deepseek_thinking_trajectory', _s1k))
+SETS |= dict(
     opc_educational_instruct=('instruction output code entry_point testcase', _opc_tested),
-    opc_evol_instruct=('instruction output', _opc), opc_mceval_instruct=('instruction output language', _opc),
+    opc_evol_instruct=('instruction output', _opc), opc_mceval_instruct=('instruction output language', _opc))
+SETS |= dict(
     humaneval=('task_id prompt canonical_solution test entry_point', _humaneval),
     mbpp=('text code test_list test_setup_code', _mbpp),
     mbpp_sanitized=('prompt code test_list test_imports', _mbpp_sanitized))
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #c961403b
-_LISTS, _FREE = ('testcase', 'test_list', 'test_imports'), ('task_id', 'level') # lists of texts; of any type
+_LISTS = 'testcase', 'test_list', 'test_imports' # lists of texts
+_FREE = 'task_id', 'level' # of any type
 
-def _no_texts(v, f):
+def _no_texts(v, f): # whether a field is of the wrong type
     if f in _FREE: return False
-    if f not in _LISTS: return not isinstance(v, str)
-    return isinstance(v, (str, dict)) or not hasattr(v, '__iter__') or not all(isinstance(t, str) for t in v)
+    is_text = isinstance(v, str)
+    if f not in _LISTS: return not is_text
+    if is_text or isinstance(v, dict) or not hasattr(v, '__iter__'): return True
+    return not all(isinstance(t, str) for t in v)
 
+# %% ../../nbs/3_domains/07_tasks.ipynb #c9614041
 def _pair(r, name): # a record of a set -> Pair
-    fields, read = SETS[name][0].split(), SETS[name][1]
+    fields, read = SETS[name]
+    fields = fields.split()
     if not isinstance(r, dict): raise ValueError(f"is {str(r)[:30]!r} and no record with named fields")
     if lost := [f for f in fields if r.get(f) is None]:
-        lost, have = ', '.join(lost), ', '.join(map(str, r))
-        raise ValueError(f"has no {lost}; it has {have}: is it another set, or another release of it?")
+        missing = ', '.join(lost)
+        have = ', '.join(map(str, r))
+        raise ValueError(f"has no {missing}; it has {have}: is it another set, or another release of it?")
     if odd := [f for f in fields if _no_texts(r[f], f)]:
-        want = 'list of texts' if odd[0] in _LISTS else 'text'
-        raise ValueError(f"has {str(r[odd[0]])[:30]} as {odd[0]}, which is no {want}: mend or delete it")
+        f = odd[0]
+        value = str(r[f])
+        want = 'list of texts' if f in _LISTS else 'text'
+        raise ValueError(f"has {value[:30]} as {f}, which is no {want}: mend or delete it")
     return read(r)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #f9eb8c8b
@@ -401,21 +491,35 @@ _ABOUT = re.compile(r'(state|dataset_(info|dict|infos))\.json$|cache-')
 
 def _words(name): return set(re.split(r'[-_./]+', name))
 
-def _names(folder, subset): # of the files of records, relative to the folder
-    names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob('*'))]
-    names = [n for n in names if re.search(r'\.(jsonl?(\.gz)?|parquet|arrow)$', n)]
-    names = [n for n in names if not re.search(r'(^|/)\.', n) and not _ABOUT.match(n.rpartition('/')[2])]
-    mine = rf'(?<![A-Za-z0-9]){re.escape(subset or "")}(?![A-Za-z0-9])'
-    return names, [n for n in names if subset is None or re.search(mine, n)]
+def _has_records(name): # by the name of a file
+    if not re.search(r'\.(jsonl?(\.gz)?|parquet|arrow)$', name): return False
+    if re.search(r'(^|/)\.', name): return False
+    _, _, last = name.rpartition('/')
+    return not _ABOUT.match(last)
+
+def _names(folder, subset): # of the files of records, relative to the folder; those of the subset
+    paths = sorted(folder.rglob('*'))
+    names = [p.relative_to(folder).as_posix() for p in paths]
+    names = [n for n in names if _has_records(n)]
+    if subset is None: return names, names
+    mine = rf'(?<![A-Za-z0-9]){re.escape(subset)}(?![A-Za-z0-9])'
+    return names, [n for n in names if re.search(mine, n)]
+
+# %% ../../nbs/3_domains/07_tasks.ipynb #0525c253
+def _kind(name): # of a file: its folder and its endings
+    folder, _, _ = name.rpartition('/')
+    _, _, endings = name.partition('.')
+    return folder, endings
 
 def _files(folder, part, subset):
     names, mine = _names(folder, subset)
     got = [n for n in mine if part in _words(n)]
-    if not got and part == 'train' and not any(_words(n) & _PARTS for n in mine): got = mine
+    of_a_part = [n for n in mine if _words(n) & _PARTS]
+    if part == 'train' and not of_a_part: got = mine
     have = ', '.join((got or names)[:8]) or 'no files of records'
     what = f'{part!r} of {subset!r}' if subset else repr(part)
     if not got: raise ValueError(f"{folder}: has no part {what}; it has {have}")
-    kinds = {(n.rpartition('/')[0], n.partition('.')[2]) for n in got}
+    kinds = {_kind(n) for n in got}
     if len(kinds) > 1:
         raise ValueError(f"{folder}: has {what} several times ({have}): name a subset or a file")
     return [folder/n for n in got]
@@ -428,11 +532,13 @@ def read_pairs(
 )->list: # of `Pair`s
     "Read a published set; raise an error that names file and record, and says what is missing"
     _check_set(name)
-    path, out = Path(path), []
+    path = Path(path)
     files = _files(path, part, subset) if path.is_dir() else [path]
-    for f, (place, r) in ((f, r) for f in files for r in located_records(f)):
-        try: out.append(_pair(r, name))
-        except ValueError as e: raise ValueError(f"{f}, {place}: a record of {name} {e}") from None
+    out = []
+    for f in files:
+        for place, r in located_records(f):
+            try: out.append(_pair(r, name))
+            except ValueError as e: raise ValueError(f"{f}, {place}: a record of {name} {e}") from None
     return out
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #3c2b1d15

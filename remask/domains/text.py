@@ -28,7 +28,7 @@ class Vocabulary:
     "The characters of a corpus, then three reserved ids: MASK, PAD and WRONG"
     chars: str # V0 different characters in order, ids 0..V0-1; all that is saved of a vocabulary
 
-    def __post_init__(self):
+    def __post_init__(self)->None:
         if self.chars != ''.join(sorted(set(self.chars))):
             raise ValueError("the characters are not in order or come twice: use Vocabulary.of(text)")
         if len(self.chars) < 2:
@@ -128,12 +128,12 @@ def decode(
 )->list: # B texts
     "Read rows of ids as texts"
     signs = _sign_codes((mask_char, pad, wrong))
-    x = np.atleast_2d(np.asarray(x.detach().cpu()))
-    if x.size and not 0 <= x.min() <= x.max() < self.V:
-        raise ValueError(f"ids {x.min()}..{x.max()} are not all in 0..{self.V-1}: use their own vocabulary")
+    ids = np.atleast_2d(np.asarray(x.detach().cpu()))
+    if ids.size and not 0 <= ids.min() <= ids.max() < self.V:
+        raise ValueError(f"ids {ids.min()}..{ids.max()} are not all in 0..{self.V-1}: use their own vocabulary")
     table = np.append(_codes(self.chars), signs)
     out = []
-    for row in table[x]:
+    for row in table[ids]:
         written = row[row != _NOTHING]
         out.append(written.tobytes().decode('utf-32-le', 'surrogatepass'))
     return out
@@ -226,7 +226,8 @@ def normalised(
 )->Normalised:
     "Bring a text into a normal form and count what changes"
     if form not in FORMS: raise ValueError(f"form={form!r} is unknown: choose one of {', '.join(FORMS)}")
-    new = plain(text) if form == 'ASCII' else unicodedata.normalize(form, text)
+    if form == 'ASCII': new = plain(text)
+    else: new = unicodedata.normalize(form, text) # type: ignore[arg-type]
     before, after = Counter(text), Counter(new)
     return Normalised(new, before - after, after - before)
 
