@@ -37,7 +37,9 @@ def boxed(
     ends = [m.end() for m in _BOX.finditer(text)]
     if not ends: return None
     rest = text[ends[-1]:]
-    return _closed(rest) if rest[0] == '{' else re.match(r'[^\s$.,]+', rest)[0]
+    if rest[0] == '{': return _closed(rest)
+    word = re.match(r'[^\s$.,]+', rest)
+    return word[0] if word else None
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #4bf4953e
 _SIGNS = {0xFF01 + k: chr(0x21 + k) for k in range(94)} | dict.fromkeys(map(ord, '−﹣‐‑–'), '-')
@@ -102,7 +104,9 @@ def parse_number(
 )->Fraction|None: # None where it is no number
     "Read a number: 1,234  -.5  −3/4  50%  $18  1 1/2  72 apples  \\frac{1}{2}"
     text = re.sub(_GROUPED, _joined, _no_unit(_bare(text)))
-    sign, rest, percent = re.fullmatch(_SHAPE, text, re.S).groups()
+    found = re.fullmatch(_SHAPE, text, re.S)
+    if found is None: return None
+    sign, rest, percent = found.groups()
     if re.fullmatch(r'\d{1,3}(?: \d{3})+(?:\.\d+)?', rest): rest = rest.replace(' ', '')
     try: value = _ratio(rest)
     except (ValueError, ZeroDivisionError): return None
@@ -177,7 +181,7 @@ def run_program(
     with tempfile.TemporaryDirectory() as folder:
         how = [sys.executable, '-I', '-S', '-c', _GUARD]
         told = json.dumps([seconds, memory, word, code])
-        apart = dict(cwd=folder, env={}, timeout=3*seconds, capture_output=True, text=True, errors='replace')
+        apart:dict = dict(cwd=folder, env={}, timeout=3*seconds, capture_output=True, text=True, errors='replace')
         try: done = subprocess.run(how, input=told, **apart)
         except subprocess.TimeoutExpired:
             return ProgramResult(False, f'not done after {3*seconds} seconds', '')
@@ -321,7 +325,8 @@ def paired_margin(
     p = float(binomtest(more, more + less).pvalue) if more + less else 1.
     if not d.any(): return PairedMargin(0., 0., 0., p, more, less)
     got = bootstrap((d,), np.mean, n_resamples=n, confidence_level=level, method='percentile', rng=seed)
-    return PairedMargin(float(d.mean()), *map(float, got.confidence_interval), p, more, less)
+    low, high = got.confidence_interval
+    return PairedMargin(float(d.mean()), float(low), float(high), p, more, less)
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #f71db538
 def detection_metrics(

@@ -9,7 +9,7 @@ __all__ = ['HELDOUT', 'METRIC_GROUPS', 'FRONT', 'WORST', 'read_metrics', 'tidy',
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #e9dc3eeb
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 import numpy as np, pandas as pd, seaborn as sns
 import matplotlib.pyplot as plt
@@ -47,7 +47,7 @@ def tidy(
 
 def wide(
     table:pd.DataFrame, # what `tidy` returned
-    metrics:list, # the columns, in order
+    metrics:Iterable, # the columns, in order
     value:str='mean', # or 'std'
 )->pd.DataFrame: # one row per method, in the order of the records
     "Put one number of each method and metric into a table of methods by metrics"
@@ -113,7 +113,7 @@ def _line(row): return '| ' + ' | '.join(row) + ' |'
 
 def markdown(
     header:list, # column names
-    rows:list, # lists of cells
+    rows:Iterable, # lists of cells
 )->str:
     "Write a Markdown table"
     lines = [list(header), ['---']*len(header)]
@@ -142,7 +142,8 @@ def alike(
     keys:dict, # method -> what it has in common with the others of its group
 )->dict: # label -> the methods of the group
     "Give methods with equal keys one label: the first of them, and how many more"
-    groups, out = {}, {}
+    groups:dict = {}
+    out = {}
     for name, key in keys.items(): groups.setdefault(key, []).append(name)
     for first, *more in groups.values():
         label = f'{first} and {len(more)} more' if more else first
@@ -202,7 +203,7 @@ def _differences(a, b, metric): # (S,) over the seeds that have the metric
 def paired(
     records:list,
     base:str, # the method the others are compared with
-    metrics:list,
+    metrics:Iterable,
     level:float=.95,
 )->pd.DataFrame: # columns method, metric, difference, low, high
     "Compare every method with one of them, seed by seed"

@@ -195,8 +195,8 @@ def _reasons(name, criteria, evidence):
 # %% ../../nbs/6_evaluate/05_criteria.ipynb #c69516ad
 def verdict(
     r:dict, # the record to judge
-    base:dict=None, # the record of the baseline, same seeds
-    evidence:dict=None, # 'sigma', 'weighting', 'denoiser' -> record
+    base:dict|None=None, # the record of the baseline, same seeds
+    evidence:dict|None=None, # 'sigma', 'weighting', 'denoiser' -> record
     anyway:bool=False, # judge records of any size
 )->dict: # method, verdict, criteria, reasons
     "Apply the decision tree to one method"

@@ -7,7 +7,7 @@ __all__ = ['draw_sizes', 'Generated', 'sample_batches', 'generate_rows']
 
 # %% ../../nbs/4_methods/05_generation.ipynb #c564aa85
 import time
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple, Sequence
 import torch
 from torch import Tensor
 from ..core.tokens import TokenSpace, masked
@@ -18,7 +18,7 @@ from .method import Method
 
 # %% ../../nbs/4_methods/05_generation.ipynb #1c0060ac
 def draw_sizes(
-    counts, # (K,) how often k+1 rooms occur in the training set
+    counts:Tensor|Sequence, # (K,) how often k+1 rooms occur in the training set
     n:int, # samples
     seed:int,
 )->Tensor: # (n,) sizes 1..K
