@@ -157,7 +157,8 @@ class HarnessLM(_Requests):
         self.hub, self.how, self.answer = hub, how, answer
         self.draws, self.seed = draws, seed
         self.batch, self.greedy = batch, greedy
-        self.tokenizer, self._device = hub.tokenizer, hub.device
+        self.tokenizer:Any = hub.tokenizer
+        self._device = hub.device
         self.max_length = hub.facts.context
         self.gen_length, self.without = None, ()
         self.template = None

@@ -189,6 +189,11 @@ def _check_lengths(coded, answer, mask, most):
                          "positions; shorten one")
 
 # %% ../../nbs/5_lm/04_hub.ipynb #55bdefdd
+def _tokenizer(hub): # raise where there is none
+    if hub.tokenizer is None:
+        raise ValueError(f"{hub.name}: has no tokenizer; it takes ids and no texts")
+    return hub.tokenizer
+
 def _templated(tokenizer, prompt):
     if not tokenizer.chat_template:
         raise ValueError(f"{tokenizer.name_or_path}: has no chat template; use raw prompts")
@@ -201,11 +206,10 @@ def coded(self:Hub,
     chat:bool=False, # put each prompt through the chat template
 )->list: # of lists of ids
     "Tokenize prompts"
-    if self.tokenizer is None:
-        raise ValueError(f"{self.name}: has no tokenizer; it takes ids and no texts")
-    def ids(text): return self.tokenizer(text, add_special_tokens=False)['input_ids']
+    tokenizer = _tokenizer(self)
+    def ids(text): return tokenizer(text, add_special_tokens=False)['input_ids']
     if not chat: return [ids(p) for p in prompts]
-    return [ids(_templated(self.tokenizer, p)) for p in prompts]
+    return [ids(_templated(tokenizer, p)) for p in prompts]
 
 # %% ../../nbs/5_lm/04_hub.ipynb #218cbbb4
 def _pad_left(coded, filler): # lists of ids -> (B,P) ids, (B,P) bool
@@ -245,10 +249,11 @@ def read(self:Hub,
     P:int, # where the answers begin
 )->list: # texts
     "Decode answers up to their first end"
-    ends, texts = self.ids.ends, []
+    tokenizer, ends = _tokenizer(self), self.ids.ends
+    texts = []
     for row in x[:, P:].tolist():
         answer = _before_end(row, ends)
-        texts.append(self.tokenizer.decode(answer, skip_special_tokens=True))
+        texts.append(tokenizer.decode(answer, skip_special_tokens=True))
     return texts
 
 # %% ../../nbs/5_lm/04_hub.ipynb #7387049a
