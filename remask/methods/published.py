@@ -221,11 +221,13 @@ def method_name(
     c:Choices,
 )->str:
     "Name a method as Davis's tables do, and add a word for each further choice"
-    words = dict(form=c.form, grid=f'grid_{c.grid}', sigma_of=f'sigma_{c.sigma_of}', trust=c.trust,
-                 decay=f'decay{_number(c.decay)}', protect='protect',
-                 strength=f'rs{_number(c.strength)}', chance=c.chance)
-    more = [w for k, w in words.items() if getattr(c, k) != Choices._field_defaults[k]]
-    return '_'.join([c.unmask, _draw_name(c), _rule_name(c), *more])
+    words = dict(form=c.form, grid=f'grid_{c.grid}', sigma_of=f'sigma_{c.sigma_of}', trust=c.trust)
+    words |= dict(decay=f'decay{_number(c.decay)}', protect='protect')
+    words |= dict(strength=f'rs{_number(c.strength)}', chance=c.chance)
+    default = Choices._field_defaults
+    more = [w for k, w in words.items() if getattr(c, k) != default[k]]
+    first = [c.unmask, _draw_name(c), _rule_name(c)]
+    return '_'.join(first + more)
 
 def method_id(
     name:str, # llada_topp0.9_no_remask
@@ -277,18 +279,23 @@ def make_method(
     row = policy_row(c)
     check_choices(c, row)
     read = inspect.signature(row.make).parameters
-    policy, name = row.make(**{k: getattr(c, k) for k in read}), method_name(c)
+    name = method_name(c)
+    policy = row.make(**{k: getattr(c, k) for k in read})
     draw = nucleus(c.top_p) if c.top_p is not None else categorical(c.temperature)
     late = c.t_switch if 'trust' in read and c.trust == 'logits' else 0.
-    return Method(policy._replace(name=name), draw, row.preserves, name, look_up('grid', c.grid, _GRIDS),
-                  row.family, choices_taken(c), reads_complete=late)
+    times = look_up('grid', c.grid, _GRIDS)
+    named = policy._replace(name=name)
+    taken = choices_taken(c)
+    return Method(named, draw, row.preserves, name, times, row.family, taken, reads_complete=late)
 
 # %% ../../nbs/4_methods/02_published.ipynb #57c3b111
 def choices_taken(
     c:Choices,
 )->dict: # choice -> value
     "Keep the choices of Davis, and each further one that was taken"
-    default, davis = Choices._field_defaults, Choices._fields[:Choices._fields.index('grid')]
+    default = Choices._field_defaults
+    names = Choices._fields
+    davis = names[:names.index('grid')]
     return {k: v for k, v in c._asdict().items() if k in davis or v != default[k]}
 
 # %% ../../nbs/4_methods/02_published.ipynb #bcc9b3c7
