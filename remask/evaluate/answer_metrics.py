@@ -37,10 +37,13 @@ def boxed(
     ends = [m.end() for m in _BOX.finditer(text)]
     if not ends: return None
     rest = text[ends[-1]:]
-    return _closed(rest) if rest[0] == '{' else re.match(r'[^\s$.,]+', rest)[0]
+    if rest[0] == '{': return _closed(rest)
+    word = re.match(r'[^\s$.,]+', rest)
+    return word[0] if word else None
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #4bf4953e
-_SIGNS = {0xFF01 + k: chr(0x21 + k) for k in range(94)} | dict.fromkeys(map(ord, '−﹣‐‑–'), '-')
+_SIGNS = {0xFF01 + k: chr(0x21 + k) for k in range(94)}
+_SIGNS |= dict.fromkeys(map(ord, '−﹣‐‑–'), '-')
 _GAP = r'(?:,\\!|,|\{,\}|\\[,;:! ]|~|[\u00a0\u2007\u2009\u202f])' # between groups of three digits
 _GROUPED = rf'(?<!\d)\d{{1,3}}(?:{_GAP}\d{{3}})+(?!\d)'
 _DECIMAL = rf'(?:(?:{_GROUPED}|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{{1,3}}(?!\d))?'
@@ -49,16 +52,21 @@ _MONEY = r'(?:\\?[$€£¥])'
 _NUMBER = (rf'(?:(?<![\w)\]}}])[-+]{_MONEY}?)?'
            rf'(?:(?:\d+\s{{0,3}})?{_FRACTION}|\d+ \d+/\d+|{_DECIMAL}(?:/\d+)?)')
 
+# %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #3a0e7c01
 def extract(
     text:str,
 )->str|None: # None where there is nothing like an answer
     "Take the answer out of a text: its last box, what follows the last ####, or its last number"
     if (inside := boxed(text)) is not None: return inside
     text = text.translate(_SIGNS)
-    if '####' not in text: return next(iter(re.findall(_NUMBER, text)[-1:]), None)
-    lines = [line.strip() for line in text.rpartition('####')[2].split('\n')]
-    line = next((line for line in lines if line), '')
-    return next(iter(re.findall(_NUMBER, line)), line) or None
+    if '####' not in text:
+        numbers = re.findall(_NUMBER, text)
+        return numbers[-1] if numbers else None
+    _, _, rest = text.rpartition('####')
+    lines = map(str.strip, rest.split('\n'))
+    line = next(filter(None, lines), '')
+    numbers = re.findall(_NUMBER, line)
+    return numbers[0] if numbers else line or None
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #9553bf33
 _SHORT = 'mm cm dm km ft in yd mi mg kg lb oz ml cl dl hr am pm'.split() # units of two letters
@@ -70,26 +78,36 @@ _AROUND = [(r'\\[,!]', ''), (r'\\[;: ]|~', ' '), (r'\^\s*\{?\s*\\circ\s*\}?|°',
            (r'^\s*(?:\\[(\[]|\$+)|(?:\\[)\]]|(?<!\\)\$+)\s*$', ''), (r'^\s*[a-zA-Z]\s*=(?!.*=)|\.?\s*$', '')]
 
 def _bare(text): # without the signs around an answer
-    text = re.sub(r'\s{2,}', ' ', text.translate(_SIGNS)).strip()
+    plain = text.translate(_SIGNS)
+    text = re.sub(r'\s{2,}', ' ', plain).strip()
     for old, new in _AROUND: text = re.sub(old, new, text)
     return text.strip()
+
+# %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #3a0e7c02
+def _is_unit(word): return word in _SHORT or len(word) > 2 and word not in _SCALES
 
 def _no_unit(text): # '72 apples' -> '72'
     m = re.fullmatch(r'(.*[\d}%])\s*((?:\s[a-zA-Z]+\.?(?:\^\{?\d\}?)?)+)', text, re.S)
     if not m: return text
-    words = re.sub(r'\^\{?\d\}?|\.', '', m[2]).lower().split()
-    if words == ['percent']: return m[1] + '%'
-    units = [w in _SHORT or len(w) > 2 and w not in _SCALES for w in words]
-    return m[1] if all(units) else text
+    number, unit = m.groups()
+    bare = re.sub(r'\^\{?\d\}?|\.', '', unit)
+    words = bare.lower().split()
+    if words == ['percent']: return number + '%'
+    return number if all(map(_is_unit, words)) else text
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #3fe81500
 _FRAC = r'(\d*)\s*\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))' # 1\frac{1}{2}
 
+def _mixed(whole, above, below): # texts of whole numbers -> whole + above/below
+    part = Fraction(int(above), int(below))
+    return int(whole) + part
+
 def _ratio(text): # an unsigned number
-    if m := re.fullmatch(_FRAC, text): return int(m[1] or 0) + Fraction(int(m[2] or m[3]), int(m[4] or m[5]))
-    if m := re.fullmatch(r'(\d+) +(\d+)/(\d+)', text): return int(m[1]) + Fraction(int(m[2]), int(m[3]))
+    if m := re.fullmatch(_FRAC, text): return _mixed(m[1] or 0, m[2] or m[3], m[4] or m[5])
+    if m := re.fullmatch(r'(\d+) +(\d+)/(\d+)', text): return _mixed(*m.groups())
     above, line, below = text.partition('/')
-    if not re.fullmatch(_DECIMAL, above) or line and not re.fullmatch(r'\d+', below): return None
+    if not re.fullmatch(_DECIMAL, above): return None
+    if line and not re.fullmatch(r'\d+', below): return None
     return Fraction(above)/Fraction(below or 1)
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #3e0c9015
@@ -101,13 +119,17 @@ def parse_number(
     text:str,
 )->Fraction|None: # None where it is no number
     "Read a number: 1,234  -.5  −3/4  50%  $18  1 1/2  72 apples  \\frac{1}{2}"
-    text = re.sub(_GROUPED, _joined, _no_unit(_bare(text)))
-    sign, rest, percent = re.fullmatch(_SHAPE, text, re.S).groups()
+    number = _no_unit(_bare(text))
+    joined = re.sub(_GROUPED, _joined, number)
+    found = re.fullmatch(_SHAPE, joined, re.S)
+    if found is None: return None
+    sign, rest, percent = found.groups()
     if re.fullmatch(r'\d{1,3}(?: \d{3})+(?:\.\d+)?', rest): rest = rest.replace(' ', '')
     try: value = _ratio(rest)
     except (ValueError, ZeroDivisionError): return None
     if value is None: return None
-    return value*(-1 if sign == '-' else 1)/(100 if percent else 1)
+    if sign == '-': value = -value
+    return value/100 if percent else value
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #df487489
 _LATEX = {'π': r'\pi', '∞': r'\infty', '≤': r'\le', '≥': r'\ge', '≠': r'\ne', '·': r'\cdot', '×': r'\times',
@@ -117,16 +139,21 @@ _ONE = [(r'\\[dtc]frac', r'\\frac'), (r'\\([lgn])eq(?![a-z])', r'\\\1e'), (r'(?<
         (r'\\sqrt(\w)', r'\\sqrt{\1}'), (r'([\^_])\{(\w)\}', r'\1\2')]
 
 def _canonical(text):
-    text = ''.join(_LATEX.get(c, c) for c in _bare(text))
+    signs = [_LATEX.get(c, c) for c in _bare(text)]
+    text = ''.join(signs)
     for old, new in _ONE: text = re.sub(old, new, text)
     return text
 
+# %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #3a0e7c05
 def _members(text): # of a tuple, with its brackets
-    closed = text[:1] in ('(', '[') and text[-1:] in (')', ']')
-    ends = (text[0], text[-1]) if closed else None
+    first, last = text[:1], text[-1:]
+    ends = None
+    if first in ('(', '[') and last in (')', ']'):
+        ends = first, last
+        text = text[1:-1]
     depth = 0
     out = ['']
-    for c in text[1:-1] if closed else text:
+    for c in text:
         depth += (c in '([{') - (c in ')]}')
         if c == ',' and depth == 0: out.append('')
         else: out[-1] += c
@@ -142,7 +169,8 @@ def same_answer(
     if p is not None and q is not None: return p == q
     a, b = _canonical(a), _canonical(b)
     if a == b: return a != ''
-    (ends, xs), (others, ys) = _members(a), _members(b)
+    ends, xs = _members(a)
+    others, ys = _members(b)
     if ends != others or len(xs) != len(ys) or len(xs) == 1: return False
     return all(map(same_answer, xs, ys))
 
@@ -177,8 +205,8 @@ def run_program(
     with tempfile.TemporaryDirectory() as folder:
         how = [sys.executable, '-I', '-S', '-c', _GUARD]
         told = json.dumps([seconds, memory, word, code])
-        apart = dict(cwd=folder, env={}, timeout=3*seconds, capture_output=True, text=True, errors='replace')
-        try: done = subprocess.run(how, input=told, **apart)
+        apart:dict = dict(cwd=folder, env={}, timeout=3*seconds, capture_output=True, text=True)
+        try: done = subprocess.run(how, input=told, errors='replace', **apart)
         except subprocess.TimeoutExpired:
             return ProgramResult(False, f'not done after {3*seconds} seconds', '')
     first, _, said = done.stderr.partition('\n')
@@ -200,7 +228,9 @@ def pass_at(
     n = passed.shape[1]
     if not 1 <= k <= n: raise ValueError(f"k={k} of {n} tries: ask for 1 to {n}")
     fail = n - passed.sum(1)
-    return float(1 - np.prod([np.maximum(fail - i, 0)/(n - i) for i in range(k)], 0).mean())
+    each = [np.maximum(fail - i, 0)/(n - i) for i in range(k)]
+    none = np.prod(each, 0)
+    return float(1 - none.mean())
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #ed148c26
 def program_in(
@@ -224,24 +254,31 @@ def short_answer(
     return extract(text) if prose else text or None
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #806a602c
-_COMPARED = ('gsm8k', 'math500', 's1k')
+_COMPARED = 'gsm8k', 'math500', 's1k'
+
+def _standard(name, pair): # the short answer, or the tests
+    if name in _COMPARED: return short_answer(name, pair)
+    return pair.after.strip()
 
 def gradable(
     name:str, # of `SETS`
     pair:Pair,
 )->bool:
     "Tell whether a try can be judged right or wrong: there is a short answer, or there are tests to run"
-    return bool(short_answer(name, pair) if name in _COMPARED else pair.after.strip())
+    return bool(_standard(name, pair))
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #c67e0d9f
-_RUN = ('humaneval', 'mbpp', 'mbpp_sanitized', 'opc_educational_instruct')
+_RUN = 'humaneval', 'mbpp', 'mbpp_sanitized', 'opc_educational_instruct'
 
 def _matches(text, gold):
     if same_answer(extract(text), gold): return True
     return boxed(text) is None and same_answer(text, gold)
 
-def _passes(told, pair): return run_program(pair.before + program_in(told) + pair.after).passed
+def _passes(text, pair):
+    program = pair.before + program_in(text) + pair.after
+    return run_program(program).passed
 
+# %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #3a0e7c06
 def _standards(name, pairs, programs): # -> the judge, and what it holds each try against
     if name not in SETS: raise ValueError(f"set {name!r} is unknown; choose one of {', '.join(SETS)}")
     if name not in (*_COMPARED, *_RUN):
@@ -250,11 +287,11 @@ def _standards(name, pairs, programs): # -> the judge, and what it holds each tr
         raise ValueError(f"the answers of {name} are programs, which would be run on this machine: pass "
                          f"programs='run' to allow it (it is {programs!r})")
     compared = name in _COMPARED
-    against = [short_answer(name, p) if compared else p.after.strip() for p in pairs]
+    against = [_standard(name, p) for p in pairs]
     if lost := [k for k, v in enumerate(against) if not v]:
         what = 'short answer to compare with' if compared else 'tests to run'
-        raise ValueError(f"pair {lost[0]} of {name} has no {what} ({len(lost)} of {len(pairs)} have none): "
-                         "leave it out")
+        number = f'{len(lost)} of {len(pairs)}'
+        raise ValueError(f"pair {lost[0]} of {name} has no {what} ({number} have none): leave it out")
     return (_matches, against) if compared else (_passes, pairs)
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #5ee6e6fc
@@ -282,7 +319,9 @@ def right_answers(
     "Tell which answers to a published set are right; raise ValueError where they cannot be judged"
     tries = _tries(pairs, told)
     judge, against = _standards(name, pairs, programs)
-    right = np.array([[judge(t, v) for t in ts] for ts, v in zip(tries, against)], bool)
+    judged = []
+    for texts, v in zip(tries, against): judged.append([judge(t, v) for t in texts])
+    right = np.array(judged, bool)
     return right[:, 0] if isinstance(told[0], str) else right
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #fa6a433c
@@ -293,8 +332,10 @@ def share(
     "Give a share and Wilson's interval"
     right = np.asarray(right, bool).ravel()
     if not len(right): raise ValueError("there are no answers to count: give at least one")
-    got = binomtest(int(right.sum()), len(right)).proportion_ci(level, 'wilson')
-    return float(right.mean()), float(got.low), float(got.high)
+    test = binomtest(int(right.sum()), len(right))
+    low, high = test.proportion_ci(level, 'wilson')
+    mean = float(right.mean())
+    return mean, float(low), float(high)
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #63afc736
 class PairedMargin(NamedTuple):
@@ -306,24 +347,45 @@ class PairedMargin(NamedTuple):
     only_a: int # problems and seeds that only the first solves
     only_b: int
 
+def _mcnemar(more, less): # exact p-value
+    if more + less == 0: return 1.
+    test = binomtest(more, more + less)
+    return float(test.pvalue)
+
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #c9631550
 def paired_margin(
     a:np.ndarray, b:np.ndarray, # (S,N) bool: seeds, problems; the same ones
     level:float=.95, n:int=2000, seed:int=0,
 )->PairedMargin:
     "Compare two methods problem by problem; whole problems are resampled, with all their seeds"
-    a, b = (np.atleast_2d(np.asarray(v, bool)) for v in (a, b))
+    a = np.atleast_2d(np.asarray(a, bool))
+    b = np.atleast_2d(np.asarray(b, bool))
     if a.shape != b.shape: raise ValueError(f"answers {a.shape} and {b.shape}: take the same seeds and items")
     if not a.size: raise ValueError("there are no answers to compare: give at least one")
     d = a.mean(0) - b.mean(0)
     more = int((a & ~b).sum())
     less = int((b & ~a).sum())
-    p = float(binomtest(more, more + less).pvalue) if more + less else 1.
+    p = _mcnemar(more, less)
     if not d.any(): return PairedMargin(0., 0., 0., p, more, less)
-    got = bootstrap((d,), np.mean, n_resamples=n, confidence_level=level, method='percentile', rng=seed)
-    return PairedMargin(float(d.mean()), *map(float, got.confidence_interval), p, more, less)
+    how = dict(n_resamples=n, confidence_level=level, method='percentile', rng=seed)
+    got = bootstrap((d,), np.mean, **how)
+    low, high = map(float, got.confidence_interval)
+    gain = float(d.mean())
+    return PairedMargin(gain, low, high, p, more, less)
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #f71db538
+_OUTCOMES = 'hits', 'misses', 'false_alarms', 'passes'
+
+def _confusion(wrong, called, end): # name -> number
+    table = confusion_matrix(wrong, called, labels=[True, False])
+    return {f'{k}_{end}': n for k, n in zip(_OUTCOMES, table.ravel().tolist())}
+
+def _worst(s, use, k): # the k worst of all rows together
+    row = use.view(1, -1)
+    chosen = top(-s.view(1, -1), row, k)
+    return chosen.view_as(use)
+
+# %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #f71db539
 def detection_metrics(
     score:Tensor, # (N,L) higher = keep
     wrong:Tensor, # (N,L) bool
@@ -331,16 +393,15 @@ def detection_metrics(
     below:float=.5, # a lower score is called wrong
 )->dict: # auc; hits, misses, false_alarms, passes, each at `below` and K-matched
     "Measure how well a score finds wrong tokens"
-    s, w, use = (torch.as_tensor(z).cpu() for z in (score, wrong, among))
-    def table(called): return confusion_matrix(w[use], called[use], labels=[True, False]).ravel().tolist()
-    worst = _worst(s, use, int(w[use].sum()))
-    names = 'hits', 'misses', 'false_alarms', 'passes'
-    out = {f'{k}_at_{below:g}': v for k, v in zip(names, table(s < below))}
-    out |= {f'{k}_matched': v for k, v in zip(names, table(worst))}
-    return out | {'auc': roc_auc(score, wrong, among)}
-
-def _worst(s, use, k): # the k worst of all rows together
-    return top(-s.view(1, -1), use.view(1, -1), k).view_as(use)
+    s = torch.as_tensor(score).cpu()
+    use = torch.as_tensor(among).cpu()
+    bad = torch.as_tensor(wrong).cpu()[use]
+    low = s < below
+    worst = _worst(s, use, int(bad.sum()))
+    out = _confusion(bad, low[use], f'at_{below:g}')
+    out |= _confusion(bad, worst[use], 'matched')
+    out['auc'] = roc_auc(score, wrong, among)
+    return out
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #78a5ba48
 def inject_errors(
@@ -352,12 +413,17 @@ def inject_errors(
     masked_share:float=.3, # share of the answer that is masked when the model makes them
 )->Tensor: # (B,L) ids, k of them wrong
     "Inject a model's own errors"
-    if (room := int(where.sum(1).min())) < k: raise ValueError(f"{k} errors in {room} places: inject fewer")
-    at = top(u[..., 0], where, torch.full((len(x0), 1), k))
-    x = torch.where(at | (where & (u[..., 1] < masked_share)), proc.space.mask, x0)
-    with torch.no_grad(): logits = proc.denoise(x, masked_share, x0 != proc.space.pad).logits
-    others = restrict(proc.space, logits).scatter(2, x0[..., None], -torch.inf)
-    return torch.where(at, categorical()(others, u[..., 2]), x0)
+    room = int(where.sum(1).min())
+    if room < k: raise ValueError(f"{k} errors in {room} places: inject fewer")
+    number = torch.full((len(x0), 1), k)
+    at = top(u[..., 0], where, number)
+    some = where & (u[..., 1] < masked_share)
+    x = torch.where(at | some, proc.space.mask, x0)
+    with torch.no_grad(): out = proc.denoise(x, masked_share, x0 != proc.space.pad)
+    legal = restrict(proc.space, out.logits)
+    others = legal.scatter(2, x0[..., None], -torch.inf)
+    drawn = categorical()(others, u[..., 2])
+    return torch.where(at, drawn, x0)
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #dac1196c
 def remask_below(
@@ -378,7 +444,10 @@ class RepairStatistics(NamedTuple):
     harmed: float    # share of the right tokens that are wrong afterwards
     evaluations: float # NFE of a row
 
-def _rate(a, b): return float(a.sum()/b.sum().clamp(min=1))
+# %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #3a0e7c08
+def _rate(a, b):
+    share = a.sum()/b.sum().clamp(min=1)
+    return float(share)
 
 def repair_statistics(
     before:Tensor, after:Tensor, x0:Tensor, # (B,L) ids with errors, after repair, and clean
@@ -390,4 +459,6 @@ def repair_statistics(
     still = (after != x0) & where
     whole = (~still).all(1).float().mean()
     harmed = _rate(~bad & still, where & ~bad)
-    return RepairStatistics(1 - _rate(bad & still, bad), float(whole), harmed, float(nfe.double().mean()))
+    repaired = 1 - _rate(bad & still, bad)
+    evaluations = nfe.double().mean()
+    return RepairStatistics(repaired, float(whole), harmed, float(evaluations))

@@ -9,7 +9,7 @@ __all__ = ['HELDOUT', 'METRIC_GROUPS', 'FRONT', 'WORST', 'read_metrics', 'tidy',
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #e9dc3eeb
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 import numpy as np, pandas as pd, seaborn as sns
 import matplotlib.pyplot as plt
@@ -25,9 +25,9 @@ _FIELDS = {'method', 'params', 'per_seed', 'summary'}
 def _read(path): # one record
     try: r = json.loads(path.read_text())
     except (OSError, ValueError) as e: raise ValueError(f"{path}: {e}; evaluate that method again") from None
-    missing = ', '.join(sorted(_FIELDS - set(r)))
-    if missing: raise ValueError(f"{path} has no {missing}; evaluate that method again")
-    return r
+    missing = sorted(_FIELDS - set(r))
+    if not missing: return r
+    raise ValueError(f"{path} has no {', '.join(missing)}; evaluate that method again")
 
 def read_metrics(
     paths:list, # JSON files, one per method
@@ -38,16 +38,20 @@ def read_metrics(
     return sorted(records, key=is_heldout)
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #943c921e
+_COLUMNS = ['method', 'metric', 'mean', 'std']
+
 def tidy(
     records:list, # what `read_metrics` returned
 )->pd.DataFrame: # columns method, metric, mean, std
     "Put all summaries into one long table"
-    rows = [(r['method'], k, *v) for r in records for k, v in r['summary'].items()]
-    return pd.DataFrame(rows, columns=['method', 'metric', 'mean', 'std'])
+    rows = []
+    for r in records:
+        for metric, v in r['summary'].items(): rows.append((r['method'], metric, *v))
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 def wide(
     table:pd.DataFrame, # what `tidy` returned
-    metrics:list, # the columns, in order
+    metrics:Iterable, # the columns, in order
     value:str='mean', # or 'std'
 )->pd.DataFrame: # one row per method, in the order of the records
     "Put one number of each method and metric into a table of methods by metrics"
@@ -67,36 +71,42 @@ def read_published(
     name:Callable=_without_dots, # published name -> method id
 )->pd.DataFrame: # columns method, metric, mean, std
     "Read the published values into the form of `tidy`"
-    df = pd.read_csv(path, dtype=str).set_index('method')
+    printed = pd.read_csv(path, dtype=str)
+    df = printed.set_index('method')
     cells = []
     for method in df.index:
         for column in df:
             scale = 100 if column.endswith(' %') else 1
-            mean, std = _figure(df.at[method, column], scale)
-            cells.append((name(method), column.removesuffix(' %'), mean, std))
-    return pd.DataFrame(cells, columns=['method', 'metric', 'mean', 'std'])
+            figure = _figure(df.at[method, column], scale)
+            metric = column.removesuffix(' %')
+            cells.append((name(method), metric, *figure))
+    return pd.DataFrame(cells, columns=_COLUMNS)
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #d91ed0d5
 METRIC_GROUPS = {
     'Validity': ['validity/validity', 'validity/inside_validity', 'validity/spatial_transitivity',
                  'validity/connected', 'validity/valid_types'],
     'Coverage': ['coverage/diversity', 'coverage/novelty', 'coverage/mode_coverage_weighted',
-                 'coverage/mode_coverage_unweighted', 'coverage/unique_archetypes'],
+                 'coverage/mode_coverage_unweighted', 'coverage/unique_archetypes']}
+
+METRIC_GROUPS |= {
     'Distribution': ['distribution/node_js', 'distribution/edge_js', 'distribution/node_tv',
                      'distribution/edge_tv', 'distribution/rooms_w1'],
     'Graph structure': ['structure/mmd_degree', 'structure/mmd_clustering', 'structure/mmd_spectral',
-                        'structure/edge_present'],
-    'Conditional': ['conditional/edge_js_weighted', 'conditional/edge_tv_weighted',
-                    'conditional/degree_tv_weighted'],
-    'Cost': ['cost/nfe', 'cost/seconds_per_1000']}
-_RATES = ('validity/', 'coverage/mode_coverage')
+                        'structure/edge_present']}
+
+METRIC_GROUPS['Conditional'] = [
+    'conditional/edge_js_weighted', 'conditional/edge_tv_weighted', 'conditional/degree_tv_weighted']
+METRIC_GROUPS['Cost'] = ['cost/nfe', 'cost/seconds_per_1000']
+_RATES = 'validity/', 'coverage/mode_coverage'
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #21558f5f
 def _number(v, metric, size=None): # as many decimals as a figure of that size has
     if metric.startswith(_RATES): return f'{100*v:.1f}'
     if metric.startswith('cost/') or 'archetypes' in metric: return f'{v:.1f}'
     size = v if size is None else size
-    return f'{v:.4f}' if abs(size) >= .01 else f'{v:.6f}'
+    digits = 4 if abs(size) >= .01 else 6
+    return f'{v:.{digits}f}'
 
 def cell(
     mean:float, std:float,
@@ -106,35 +116,48 @@ def cell(
     if mean is None or np.isnan(mean): return '--'
     text = _number(mean, metric)
     if std: text += f' ± {_number(std, metric, mean)}'
-    return text + '%' if metric.startswith(_RATES) else text
+    if metric.startswith(_RATES): text += '%'
+    return text
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #4e8e13eb
-def _line(row): return '| ' + ' | '.join(row) + ' |'
+def _line(row):
+    cells = map(str, row)
+    return '| ' + ' | '.join(cells) + ' |'
 
 def markdown(
     header:list, # column names
-    rows:list, # lists of cells
+    rows:Iterable, # lists of cells
 )->str:
     "Write a Markdown table"
-    lines = [list(header), ['---']*len(header)]
-    lines += [list(map(str, row)) for row in rows]
-    return '\n'.join(map(_line, lines))
+    rule = ['---']*len(header)
+    lines = map(_line, [header, rule, *rows])
+    return '\n'.join(lines)
 
 def _cells(table): # long table -> {(method, metric): (mean, std)}
-    columns = table[['method', 'metric', 'mean', 'std']]
-    return {(m, k): v for m, k, *v in columns.itertuples(index=False)}
+    cells = {}
+    for row in table[_COLUMNS].itertuples(index=False):
+        cells[row.method, row.metric] = [row.mean, row.std]
+    return cells
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #88ad49ae
 def _both(at, ours, theirs): # at: (method, metric); our value, the published one in brackets
     _, metric = at
     mean, std = ours.get(at, (np.nan, 0))
     text = cell(mean, std, metric)
-    return text + f' ({cell(*theirs[at], metric)})' if at in theirs else text
+    if at in theirs: text += f' ({cell(*theirs[at], metric)})'
+    return text
+
+def _known(metric, methods, ours): return any((m, metric) in ours for m in methods)
+
+def _short_name(metric): return metric.split('/', 1)[1]
 
 def _group_table(metrics, methods, ours, theirs):
-    shown = [k for k in metrics if any((m, k) in ours for m in methods)]
-    header = ['method', *[k.split('/', 1)[1] for k in shown]]
-    rows = [[m, *[_both((m, k), ours, theirs) for k in shown]] for m in methods]
+    shown = [k for k in metrics if _known(k, methods, ours)]
+    header = ['method', *map(_short_name, shown)]
+    rows = []
+    for m in methods:
+        values = [_both((m, k), ours, theirs) for k in shown]
+        rows.append([m, *values])
     return markdown(header, rows)
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #95651a66
@@ -142,18 +165,22 @@ def alike(
     keys:dict, # method -> what it has in common with the others of its group
 )->dict: # label -> the methods of the group
     "Give methods with equal keys one label: the first of them, and how many more"
-    groups, out = {}, {}
+    groups:dict = {}
     for name, key in keys.items(): groups.setdefault(key, []).append(name)
-    for first, *more in groups.values():
-        label = f'{first} and {len(more)} more' if more else first
-        out[label] = [first, *more]
+    out = {}
+    for members in groups.values():
+        label = members[0]
+        others = len(members) - 1
+        if others: label += f' and {others} more'
+        out[label] = members
     return out
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #2cd6afa4
 def _write(v): return '' if v is None else v
 
 def _configuration(records):
-    keys = list(dict.fromkeys(k for r in records for k in r['params']))
+    keys = {}
+    for r in records: keys |= dict.fromkeys(r['params'])
     rows = []
     for r in records:
         values = [_write(r['params'].get(k)) for k in keys]
@@ -166,7 +193,7 @@ _LEGEND = ('Cells: mean ± standard deviation over seeds; the published value in
 # %% ../../nbs/6_evaluate/04_compare.ipynb #c992da29
 def comparison_markdown(
     records:list, # what `read_metrics` returned
-    published:pd.DataFrame=None, # what `read_published` returned
+    published:pd.DataFrame|None=None, # what `read_published` returned
     title:str='Comparison',
     note:str='', # what the reader must know: samples, seeds, steps, data
     families:dict=METRIC_GROUPS, # name -> metrics
@@ -177,10 +204,12 @@ def comparison_markdown(
     methods = [r['method'] for r in records]
     parts = [f'# {title}', note, '## Configuration', _configuration(records)]
     for name, metrics in families.items():
-        known = any((m, k) in ours for m in methods for k in metrics)
-        if known: parts += [f'## {name}', _group_table(metrics, methods, ours, theirs)]
+        if not any(_known(k, methods, ours) for k in metrics): continue
+        parts.append(f'## {name}')
+        parts.append(_group_table(metrics, methods, ours, theirs))
     parts.append(_LEGEND)
-    return '\n\n'.join(p for p in parts if p) + '\n'
+    given = filter(None, parts)
+    return '\n\n'.join(given) + '\n'
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #5a1e90d4
 def interval(
@@ -189,41 +218,61 @@ def interval(
 )->tuple: # low, high; NaN for a single seed
     "Give Student's interval for the mean over seeds"
     v = np.asarray(v, float)
+    S = len(v)
     mean, half = v.mean(), np.nan
-    if len(v) > 1:
-        quantile = student.ppf((1 + level)/2, len(v) - 1)
-        half = quantile*v.std(ddof=1)/len(v)**.5
-    return float(mean - half), float(mean + half)
+    if S > 1:
+        quantile = student.ppf((1 + level)/2, S - 1)
+        spread = quantile*v.std(ddof=1)
+        half = spread/S**.5
+    low = float(mean - half)
+    return low, float(mean + half)
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #2df847c9
 def _differences(a, b, metric): # (S,) over the seeds that have the metric
-    return np.array([p[metric] - q[metric] for p, q in zip(a, b) if metric in p and metric in q])
+    out = []
+    for p, q in zip(a, b):
+        if metric in p and metric in q: out.append(p[metric] - q[metric])
+    return np.array(out)
 
+def _without_heldout(records): return [r for r in records if r['method'] != HELDOUT]
+
+# %% ../../nbs/6_evaluate/04_compare.ipynb #4d0c7e01
 def paired(
     records:list,
     base:str, # the method the others are compared with
-    metrics:list,
+    metrics:Iterable,
     level:float=.95,
 )->pd.DataFrame: # columns method, metric, difference, low, high
     "Compare every method with one of them, seed by seed"
-    by = {r['method']: r['per_seed'] for r in records if r['method'] != HELDOUT}
+    by = {r['method']: r['per_seed'] for r in _without_heldout(records)}
     if base not in by: raise ValueError(f"no method {base!r} among {', '.join(by)}")
+    metrics = list(metrics)
     rows = []
     for m in by.keys() - {base}:
         for k in metrics:
             d = _differences(by[m], by[base], k)
-            if len(d): rows.append((m, k, d.mean(), *interval(d, level)))
-    return pd.DataFrame(sorted(rows), columns=['method', 'metric', 'difference', 'low', 'high'])
+            if not len(d): continue
+            low, high = interval(d, level)
+            rows.append((m, k, d.mean(), low, high))
+    rows = sorted(rows)
+    return pd.DataFrame(rows, columns=['method', 'metric', 'difference', 'low', 'high'])
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #c6d3b478
 FRONT = {'coverage/diversity': 'more', 'validity/inside_validity': 'more', 'distribution/edge_js': 'less'}
 
-def _require_pair(a, b): # the same seeds, as many samples
-    here, there = ({k: r['params'].get(k) for k in ('seeds', 'samples')} for r in (a, b))
-    if here == there and len(a['per_seed']) == len(b['per_seed']): return
-    both = f"{a['method']} ({here}) and {b['method']} ({there})"
-    raise ValueError(f'{both} are no pair: run both alike')
+def _run(r): # what two records of a pair have in common
+    params = r['params']
+    return dict(seeds=params.get('seeds'), samples=params.get('samples'))
 
+def _require_pair(a, b): # the same seeds, as many samples
+    here = _run(a)
+    there = _run(b)
+    if here == there and len(a['per_seed']) == len(b['per_seed']): return
+    first = f"{a['method']} ({here})"
+    second = f"{b['method']} ({there})"
+    raise ValueError(f'{first} and {second} are no pair: run both alike')
+
+# %% ../../nbs/6_evaluate/04_compare.ipynb #4d0c7e02
 def gains(
     a:dict, b:dict, # records
     ways:dict=FRONT, # metric -> 'more' or 'less'
@@ -233,8 +282,9 @@ def gains(
     two = [dict(a, method='a'), dict(b, method='b')]
     d = paired(two, 'b', ways).set_index('metric')
     d = d.drop(columns='method').reindex(ways)
-    less = [k for k in ways if ways[k] == 'less']
-    d.loc[less] = -d.loc[less, ['difference', 'high', 'low']].to_numpy()
+    less = [k for k, way in ways.items() if way == 'less']
+    turned = d.loc[less, ['difference', 'high', 'low']]
+    d.loc[less] = -turned.to_numpy()
     return d.set_axis(['gain', 'low', 'high'], axis=1)
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #8981c794
@@ -243,7 +293,8 @@ def dominates(
 )->bool:
     "Tell whether one method loses to another nowhere on the front and surely wins somewhere"
     d = gains(a, b)
-    never_worse, surely_better = (d.gain >= 0).all(), (d.low > 0).any()
+    never_worse = (d.gain >= 0).all()
+    surely_better = (d.low > 0).any()
     return bool(never_worse and surely_better)
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #2fd54df5
@@ -253,22 +304,31 @@ def front(
     records:list,
 )->list: # ids of methods, in the order of the records
     "Name the methods that no other one dominates"
-    ours = [r for r in records if r['method'] != HELDOUT]
+    ours = _without_heldout(records)
     def is_dominated(r): return any(dominates(other, r) for other in ours)
     return [r['method'] for r in ours if not is_dominated(r)]
 
+def _from_worst(points, reference): # (N,3) points -> (N,3) distances in the better direction, at least 0
+    signs = [1 if way == 'more' else -1 for way in FRONT.values()]
+    rows = np.reshape(points, (-1, 3))
+    better = signs*(rows - reference)
+    return np.clip(better, 0, None)
+
+# %% ../../nbs/6_evaluate/04_compare.ipynb #4d0c7e03
 def hypervolume(
     points:np.ndarray|list, # (N,3) diversity, inside-validity, edge JS
     reference:tuple=WORST,
 )->float:
     "Measure the volume that points dominate, exactly"
-    signs = [1 if way == 'more' else -1 for way in FRONT.values()]
-    g = np.clip(signs*(np.reshape(points, (-1, 3)) - reference), 0, None)
-    cuts = [np.unique(np.append(0, column)) for column in g.T]
-    covered = np.zeros([len(c) - 1 for c in cuts], bool)
-    ends = [np.searchsorted(c, column) for c, column in zip(cuts, g.T)]
+    columns = _from_worst(points, reference).T
+    cuts = [np.unique(np.append(0, column)) for column in columns]
+    widths = [np.diff(c) for c in cuts]
+    shape = [len(w) for w in widths]
+    covered = np.zeros(shape, bool)
+    ends = map(np.searchsorted, cuts, columns)
     for i, j, k in zip(*ends): covered[:i, :j, :k] = True
-    return float(np.einsum('ijk,i,j,k', covered, *map(np.diff, cuts)))
+    volume = np.einsum('ijk,i,j,k', covered, *widths)
+    return float(volume)
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #ba997245
 _SIGNS = {'more': 1, 'less': -1, 'heldout': 1}
@@ -281,7 +341,8 @@ def from_heldout(
     w = wide(table, better).dropna(axis=1, how='all')
     d = w.drop(HELDOUT) - w.loc[HELDOUT]
     sign = np.array([_SIGNS[better[k]] for k in w])
-    spread = d.std(ddof=0).replace(0, 1)
+    deviation = d.std(ddof=0)
+    spread = deviation.replace(0, 1)
     d = d*sign/spread
     for k in d:
         if better[k] == 'heldout': d[k] = -d[k].abs()
@@ -291,49 +352,63 @@ def from_heldout(
 def _short(v, metric): return _number(v, metric) if metric.startswith(_RATES) else f'{v:.3g}'
 
 _LABEL = 'worse  <  heldout  <  better'
-_MAP = dict(fmt='', cmap='coolwarm', center=0, vmin=-3, vmax=3, linewidths=.5, annot_kws={'size': 7},
-            cbar_kws={'label': _LABEL})
+_MAP = dict(fmt='', cmap='coolwarm', center=0, vmin=-3, vmax=3, linewidths=.5)
+_MAP |= dict(annot_kws={'size': 7}, cbar_kws={'label': _LABEL})
 
-def _subplot(ax, width, height): return plt.subplots(figsize=(width, height))[1] if ax is None else ax
+def _subplot(ax, width, height):
+    if ax is not None: return ax
+    _, new = plt.subplots(figsize=(width, height))
+    return new
 
+# %% ../../nbs/6_evaluate/04_compare.ipynb #4d0c7e04
 def heat_map(
     table:pd.DataFrame, # what `tidy` returned, the held-out reference among it
     better:dict, # metric -> 'more', 'less' or 'heldout'
     ax:Axes|None=None,
 )->Axes:
     "Draw methods by metrics: the value in figures, the distance from the held-out reference in colour"
-    d, w = from_heldout(table, better), wide(table, better)
-    columns = {k: [_short(w.at[m, k], k) for m in w.index] for k in d}
+    d = from_heldout(table, better)
+    w = wide(table, better)
+    columns = {}
+    for k in d: columns[k] = [_short(w.at[m, k], k) for m in w.index]
     text = pd.DataFrame(columns, index=w.index)
     d.loc[HELDOUT] = 0.
-    ax = _subplot(ax, 1.5 + .75*d.shape[1], .8 + .3*len(d))
+    width = 1.5 + .75*d.shape[1]
+    ax = _subplot(ax, width, .8 + .3*len(d))
     sns.heatmap(d, annot=text, ax=ax, **_MAP)
     ax.set(xlabel='', ylabel='')
-    ax.set_xticklabels([k.split('/', 1)[1] for k in d], rotation=45, ha='right')
+    names = [*map(_short_name, d)]
+    ax.set_xticklabels(names, rotation=45, ha='right')
     return ax
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #02807387
 def _spread(y, gap): # the heights nearest to y that keep a gap between neighbours
-    order, out = np.argsort(y), np.empty(len(y))
+    y = np.asarray(y)
+    order = np.argsort(y)
     steps = gap*np.arange(len(y))
-    free = isotonic_regression(np.asarray(y)[order] - steps)
+    free = isotonic_regression(y[order] - steps)
+    out = np.empty(len(y))
     out[order] = free.x + steps
     return out
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #fe2075f8
 def _draw(ax, at, std, x, y, to): # one method: its point with error bars, and its name
-    method, tone = at.name, colour(at.name)
+    method = at.name
+    tone = colour(method)
     mark = dict(fmt='X', ms=11) if method == HELDOUT else dict(fmt='o', ms=6)
-    ax.errorbar(at[x], at[y], xerr=std[x], yerr=std[y], color=tone, lw=.8, **mark)
-    ax.plot([at[x], to[0]], [at[y], to[1]], color=tone, lw=.4, alpha=.6)
+    here = at[x], at[y]
+    ax.errorbar(*here, xerr=std[x], yerr=std[y], color=tone, lw=.8, **mark)
+    line = zip(here, to)
+    ax.plot(*line, color=tone, lw=.4, alpha=.6)
     ax.text(*to, ' ' + method, color=tone, va='center', fontsize=8)
 
+def _range(v): return v.max() - v.min() or 1
+
 def _name_places(w, x, y): # (edge, height) for the name of each method
-    low, high = w[y].min(), w[y].max()
-    gap = (high - low or 1)/max(len(w) - 1, 1)
-    width = w[x].max() - w[x].min() or 1
-    edge = w[x].max() + .08*width
-    return [(edge, height) for height in _spread(w[y].to_numpy(), gap)]
+    gaps = max(len(w) - 1, 1)
+    heights = _spread(w[y].to_numpy(), _range(w[y])/gaps)
+    edge = w[x].max() + .08*_range(w[x])
+    return [(edge, height) for height in heights]
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #4f8a794d
 def pareto(
@@ -343,11 +418,15 @@ def pareto(
     ax:Axes|None=None,
 )->Axes:
     "Draw two metrics against each other, every method with its name, the held-out reference as a cross"
-    w, s = wide(table, [x, y]).dropna(), wide(table, [x, y], 'std')
+    w = wide(table, [x, y]).dropna()
+    s = wide(table, [x, y], 'std')
     ax = _subplot(ax, 9, 2 + .2*len(w))
-    for m, to in zip(w.index, _name_places(w, x, y)): _draw(ax, w.loc[m], s.loc[m], x, y, to)
-    ax.set(xlabel=x.split('/')[1], ylabel=y.split('/')[1])
-    low, high = w[y].min(), w[y].max()
-    ax.set_yticks([v for v in ax.get_yticks() if low - .1 <= v <= high])
+    places = _name_places(w, x, y)
+    for m, to in zip(w.index, places): _draw(ax, w.loc[m], s.loc[m], x, y, to)
+    ax.set(xlabel=_short_name(x), ylabel=_short_name(y))
+    low = w[y].min() - .1
+    high = w[y].max()
+    ticks = [v for v in ax.get_yticks() if low <= v <= high]
+    ax.set_yticks(ticks)
     sns.despine(ax=ax)
     return ax

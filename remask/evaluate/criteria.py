@@ -195,8 +195,8 @@ def _reasons(name, criteria, evidence):
 # %% ../../nbs/6_evaluate/05_criteria.ipynb #c69516ad
 def verdict(
     r:dict, # the record to judge
-    base:dict=None, # the record of the baseline, same seeds
-    evidence:dict=None, # 'sigma', 'weighting', 'denoiser' -> record
+    base:dict|None=None, # the record of the baseline, same seeds
+    evidence:dict|None=None, # 'sigma', 'weighting', 'denoiser' -> record
     anyway:bool=False, # judge records of any size
 )->dict: # method, verdict, criteria, reasons
     "Apply the decision tree to one method"
@@ -255,10 +255,13 @@ def goals(
 FORECASTS = { # metric: (the forecast as text, low, high)
     'coverage/unique_archetypes': ('100-120', 100, 120), 'coverage/diversity': ('0.95-0.98', .95, .98),
     'coverage/novelty': ('0.99', .985, .995), 'validity/inside_validity': ('93-97 %', .93, .97),
-    'distribution/edge_js': ('0.050-0.070', .050, .070),
+    'distribution/edge_js': ('0.050-0.070', .050, .070)}
+
+FORECASTS |= {
     'coverage/mode_coverage_weighted': ('80-85 %', .80, .85),
     'distribution/node_js': ('0.030-0.045', .030, .045), 'distribution/edge_tv': ('0.35-0.45', .35, .45),
     'validity/validity': ('99.7 %', .9965, .9975), 'validity/spatial_transitivity': ('98.5-99 %', .985, .99)}
+
 SPREAD = 'spread over t_switch of novelty x weighted coverage', ('< 0.007', 0, .007)
 
 # %% ../../nbs/6_evaluate/05_criteria.ipynb #052faf4e

@@ -33,7 +33,8 @@ class Histograms(NamedTuple):
     degree: np.ndarray # (13,M) neighbours of the rooms of each type
 
 def _count(code, use, w, shape):
-    row, flat = use.nonzero()[0], code[use]
+    row = use.nonzero()[0]
+    flat = code[use]
     size = int(np.prod(shape))
     counts = np.bincount(flat, w[row], size)
     return counts[:size].reshape(shape)
@@ -41,14 +42,17 @@ def _count(code, use, w, shape):
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #032a4ac9
 def _pair_counts(r, w): # relations between two types, each pair of rooms once
     t = r.types.astype(int)
-    edge = r.rel < N_RELATIONS
-    m = t.shape[1]
     a = t[:, :, None]
     b = t[:, None]
-    upper = np.triu(np.ones((m, m), bool), 1)
-    first = edge & ((a < b) | (a == b) & upper)
-    code = (a*N_ROOMS + b)*N_RELATIONS + r.rel
-    return _count(code, first, w, (N_ROOMS, N_ROOMS, N_RELATIONS))
+    every = np.ones((t.shape[1],)*2, bool)
+    upper = np.triu(every, 1)
+    same = a == b
+    in_order = (a < b) | same & upper
+    edge = r.rel < N_RELATIONS
+    types = a*N_ROOMS + b
+    code = types*N_RELATIONS + r.rel
+    shape = N_ROOMS, N_ROOMS, N_RELATIONS
+    return _count(code, edge & in_order, w, shape)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #54dbf5d2
 def histograms(
@@ -63,23 +67,40 @@ def histograms(
     m = t.shape[1]
     i, j = np.triu_indices(m, 1)
     nodes = _count(t, room, w, (N_ROOMS,))
-    edges = _count(r.rel[:, i, j], edge[:, i, j], w, (N_RELATIONS,))
+    relation = r.rel[:, i, j]
+    edges = _count(relation, edge[:, i, j], w, (N_RELATIONS,))
     rooms = _count(r.n - 1, r.n > 0, w, (m,))
-    degrees = _count(t*m + edge.sum(2), room, w, (N_ROOMS, m))
-    return Histograms(nodes, edges, rooms, _pair_counts(r, w), degrees)
+    degree = t*m + edge.sum(2)
+    degrees = _count(degree, room, w, (N_ROOMS, m))
+    pairs = _pair_counts(r, w)
+    return Histograms(nodes, edges, rooms, pairs, degrees)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #17d30ade
 def _clustering(a, k): # (N,M,M) adjacency, (N,M) degrees -> (N,M) bin 0..9
-    paths = np.maximum(k*(k - 1), 1)
-    loops = np.diagonal(a @ a @ a, 0, 1, 2)
-    return np.minimum((10*(loops/paths)).astype(int), 9)
+    possible = k*(k - 1)
+    paths = np.maximum(possible, 1)
+    walks = a @ a @ a
+    loops = np.diagonal(walks, 0, 1, 2)
+    share = loops/paths
+    bins = (10*share).astype(int)
+    return np.minimum(bins, 9)
+
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a90
+def _laplacian(a, k): # (N,M,M) adjacency, (N,M) degrees -> (N,M,M), normalised
+    degree = np.maximum(k, 1)
+    s = 1/np.sqrt(degree)
+    linked = k > 0
+    identity = np.eye(a.shape[-1])
+    left = s[:, :, None]*a
+    return linked[..., None]*identity - left*s[:, None]
 
 def _spectrum(a, k, n): # eigenvalues of the normalised Laplacian, (N,M), padded with zeros
+    lap = _laplacian(a, k)
+    values = np.linalg.eigvalsh(lap)
+    padded = np.concatenate([values, np.zeros_like(k)], 1)
     m = a.shape[-1]
-    s = 1/np.sqrt(np.maximum(k, 1))
-    lap = (k > 0)[..., None]*np.eye(m) - s[:, :, None]*a*s[:, None]
-    lam = np.concatenate([np.linalg.eigvalsh(lap), np.zeros_like(k)], 1)
-    lam = np.take_along_axis(lam, np.arange(m) + m - n, 1)
+    place = np.arange(m) + m - n
+    lam = np.take_along_axis(padded, place, 1)
     return np.round(lam, 12) + 0.
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #bb002c1f
@@ -87,13 +108,20 @@ def topology(
     r:PlanRows,
 )->dict: # degree, clustering, spectral -> (N',M | 10 | M), rows that can be read only
     "Describe each bare graph by three vectors"
-    a = (r.rel[r.ok] < N_RELATIONS).astype(float)
+    edge = r.rel[r.ok] < N_RELATIONS
+    a = edge.astype(float)
     n = r.n[r.ok, None]
     k = a.sum(2)
-    room = r.types[r.ok] < N_ROOMS
-    def bins(v, K): return ((v[..., None] == np.arange(K)) & room[..., None]).sum(1)/n
+    types = r.types[r.ok]
+    room = types < N_ROOMS
+    def bins(v, K):
+        hit = v[..., None] == np.arange(K)
+        of_rooms = hit & room[..., None]
+        return of_rooms.sum(1)/n
+    degree = bins(k, a.shape[-1])
     clustering = bins(_clustering(a, k), 10)
-    return dict(degree=bins(k, a.shape[-1]), clustering=clustering, spectral=_spectrum(a, k, n))
+    spectral = _spectrum(a, k, n)
+    return dict(degree=degree, clustering=clustering, spectral=spectral)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #6e1d148a
 class Cloud(NamedTuple):
@@ -107,17 +135,20 @@ class Cloud(NamedTuple):
 def _cloud(n, at, w):
     i, j = np.triu_indices(len(w), 1)
     d = pdist(at, 'sqeuclidean')
-    return Cloud(n, at, w, d, w[i]*w[j])
+    pair = w[i]*w[j]
+    return Cloud(n, at, w, d, pair)
 
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a92
 def cloud(
     n:np.ndarray|list,  # (N,) rooms
     at:np.ndarray|list, # (N,D) one vector per graph
 )->Cloud:
     "Gather equal vectors of equal room count"
     rows = np.column_stack([n, at])
-    p, w = np.unique(rows, axis=0, return_counts=True)
-    rooms = p[:, 0].astype(int)
-    return _cloud(rooms, p[:, 1:], w.astype(float))
+    distinct, w = np.unique(rows, axis=0, return_counts=True)
+    rooms = distinct[:, 0].astype(int)
+    points = distinct[:, 1:]
+    return _cloud(rooms, points, w.astype(float))
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #b179334f
 class Reference(NamedTuple):
@@ -132,18 +163,26 @@ class Reference(NamedTuple):
 _CLOUDS = ('degree', 'clustering', 'spectral')
 
 def _subset(N, most=5000): # the published draw
-    return np.random.RandomState(42).choice(N, most, replace=False) if N > most else np.arange(N)
+    if N <= most: return np.arange(N)
+    rng = np.random.RandomState(42)
+    return rng.choice(N, most, replace=False)
+
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a94
+def _key(x): # (N,L) uint8 -> (N,) fixed-width bytes, which sort and compare as whole rows
+    together = np.ascontiguousarray(x)
+    keys = together.view(f'S{x.shape[1]}')
+    return keys[:, 0]
 
 def _distinct(x): # sorted distinct rows
     keys = np.unique(_key(x))
-    return keys.view(np.uint8).reshape(-1, x.shape[1])
-
-def _key(x): # (N,L) uint8 -> (N,) fixed-width bytes, which sort and compare as whole rows
-    return np.ascontiguousarray(x).view(f'S{x.shape[1]}')[:, 0]
+    ids = keys.view(np.uint8)
+    return ids.reshape(-1, x.shape[1])
 
 def _among(key, known): # (N,), (K,) sorted -> (N,) bool
     at = np.searchsorted(known, key)
-    return known[np.minimum(at, len(known) - 1)] == key
+    last = len(known) - 1
+    nearest = known[np.minimum(at, last)]
+    return nearest == key
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #493af72a
 def reference(
@@ -153,14 +192,18 @@ def reference(
     r = parse(x)
     if not r.ok.all(): raise ValueError(f"training row {r.ok.argmin()} is no graph: clean the data first")
     modes, count = np.unique(archetype(r), return_counts=True)
+    mass = count/count.sum()
     subset = _subset(len(r.n))
     some = PlanRows(*(a[subset] for a in r))
-    clouds = {k: cloud(some.n, v) for k, v in topology(some).items()}
+    clouds = {}
+    for k, v in topology(some).items(): clouds[k] = cloud(some.n, v)
+    rows = _distinct(r.x)
     diagrams = _distinct(canonical(r))
-    return Reference(_distinct(r.x), diagrams, modes, count/count.sum(), histograms(r), clouds)
+    return Reference(rows, diagrams, modes, mass, histograms(r), clouds)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #0e52efb8
-_ARRAYS, _POINTS = ('rows', 'diagrams', 'modes', 'mode_mass'), ('n', 'at', 'w')
+_ARRAYS = 'rows', 'diagrams', 'modes', 'mode_mass'
+_POINTS = 'n', 'at', 'w'
 
 def save_reference(
     ref:Reference,
@@ -174,12 +217,18 @@ def save_reference(
     whole = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
     save_file(whole, str(path))
 
-def _saved_cloud(arrays, name): return _cloud(*(arrays[f'{name}.{f}'] for f in _POINTS))
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a96
+def _fields(arrays, name, fields): return [arrays[f'{name}.{f}'] for f in fields]
 
 def _from_arrays(arrays):
-    hist = Histograms(*(arrays[f'hist.{k}'] for k in Histograms._fields))
-    clouds = {k: _saved_cloud(arrays, k) for k in _CLOUDS}
-    return Reference(*(arrays[k] for k in _ARRAYS), hist, clouds)
+    counts = _fields(arrays, 'hist', Histograms._fields)
+    hist = Histograms(*counts)
+    clouds = {}
+    for k in _CLOUDS:
+        points = _fields(arrays, k, _POINTS)
+        clouds[k] = _cloud(*points)
+    own = [arrays[k] for k in _ARRAYS]
+    return Reference(*own, hist, clouds)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #2f1c9f31
 def load_reference(
@@ -199,7 +248,8 @@ def novelty(
     "Tell which rows the training set does not contain"
     known = _among(_key(r.x), _key(ref.rows))
     known_iso = _among(_key(canon), _key(ref.diagrams))
-    return {'coverage/novelty': ~known, 'coverage/novelty_iso': ~known_iso & r.ok}
+    novel_iso = ~known_iso & r.ok
+    return {'coverage/novelty': ~known, 'coverage/novelty_iso': novel_iso}
 
 def _distinct_number(v): return len(np.unique(v))
 
@@ -210,46 +260,57 @@ def coverage(
     ref:Reference,
 )->dict: # name -> float
     "Count how many different diagrams and archetypes there are"
-    N, modes = len(r.n), archetype(r)
+    N = len(r.n)
+    modes = archetype(r)
     hit = np.isin(ref.modes, modes)
     rows = _distinct_number(_key(r.x))
-    diagrams = _distinct_number(_key(canon)[r.ok])
-    found = _distinct_number(modes)
-    found_strict = _distinct_number(modes[r.ok])
-    out = dict(diversity=rows/N, diversity_iso=diagrams/N)
-    out |= dict(mode_coverage_weighted=ref.mode_mass[hit].sum(), mode_coverage_unweighted=hit.mean())
-    out |= dict(unique_archetypes=found, unique_archetypes_strict=found_strict)
+    readable = _key(canon)[r.ok]
+    out = dict(diversity=rows/N)
+    out['diversity_iso'] = _distinct_number(readable)/N
+    out['mode_coverage_weighted'] = ref.mode_mass[hit].sum()
+    out['mode_coverage_unweighted'] = hit.mean()
+    out['unique_archetypes'] = _distinct_number(modes)
+    out['unique_archetypes_strict'] = _distinct_number(modes[r.ok])
     out['training_archetypes'] = len(ref.modes)
     return {f'coverage/{k}': v for k, v in out.items()}
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #4fb81454
 def _share(counts): # (...,K) counts -> shares; uniform where nothing was counted
     total = counts.sum(-1, keepdims=True)
-    shares = counts/np.maximum(total, 1e-300)
-    return np.where(total > 0, shares, 1/counts.shape[-1])
+    divisor = np.maximum(total, 1e-300)
+    shares = counts/divisor
+    uniform = 1/counts.shape[-1]
+    return np.where(total > 0, shares, uniform)
 
 def kl(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
     "Compute the Kullback-Leibler divergence, with the published smoothing"
-    return rel_entr(np.where(p > 1e-10, p, 0), q + 1e-10).sum(-1)
+    seen = np.where(p > 1e-10, p, 0)
+    terms = rel_entr(seen, q + 1e-10)
+    return terms.sum(-1)
 
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a98
 def js(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
     "Compute the Jensen-Shannon divergence, natural logarithm"
     mean = (p + q)/2
-    return (rel_entr(p, mean) + rel_entr(q, mean)).sum(-1)/2
+    terms = rel_entr(p, mean) + rel_entr(q, mean)
+    return terms.sum(-1)/2
 
 def tv_distance(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
     "Compute the total variation distance"
-    return abs(p - q).sum(-1)/2
+    difference = abs(p - q)
+    return difference.sum(-1)/2
 
 def w1(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
     "Compute the earth mover's distance between ordered bins one apart"
-    return abs((p - q).cumsum(-1)).sum(-1)
+    gap = (p - q).cumsum(-1)
+    return abs(gap).sum(-1)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #a02a6475
 _DISTANCES = dict(js=js, tv=tv_distance, kl=kl)
 
 def _marginals(h):
-    return {k: _share(getattr(h, k)) for k in ('node', 'edge', 'rooms')}
+    kinds = 'node', 'edge', 'rooms'
+    return {k: _share(getattr(h, k)) for k in kinds}
 
 def _both_ends(edge): # r and 9-r are one relation, written from either room
     return (edge + edge[::-1])/2
@@ -260,7 +321,8 @@ def distribution(
     ref:Histograms, # of the training rows
 )->dict: # name -> float
     "Compare pooled marginals"
-    p, q = _marginals(h), _marginals(ref)
+    p = _marginals(h)
+    q = _marginals(ref)
     if not h.rooms.any(): p['rooms'] = np.eye(len(h.rooms))[0]
     out = {}
     for k in ('node', 'edge'):
@@ -281,17 +343,23 @@ def _by_group(have, want, use, name): # (...,K) counts, (...) bool -> plain and 
     out = {}
     for k, d in _DISTANCES.items():
         v = d(p, q)
+        weighted = v @ count
         out[name.format(k)] = v.mean()
-        out[name.format(k + '_weighted')] = v @ count/count.sum()
+        out[name.format(k + '_weighted')] = weighted/count.sum()
     return out
 
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a99
 def _fold(pair): # between equal types r and 9-r are the same statement: share them out evenly
-    same = np.eye(N_ROOMS, dtype=bool)[..., None]
-    return np.where(same, (pair + pair[..., ::-1])/2, pair)
+    same = np.eye(N_ROOMS, dtype=bool)
+    mirrored = pair[..., ::-1]
+    even = (pair + mirrored)/2
+    return np.where(same[..., None], even, pair)
 
 def _frequent(count, use, most=20): # (...) counts, bool -> bool, the most frequent ones of those in use
-    rank = np.argsort(-np.where(use, count, 0), axis=None, kind='stable')[:most]
-    flat = np.isin(np.arange(count.size), rank)
+    used = np.where(use, count, 0)
+    rank = np.argsort(-used, axis=None, kind='stable')
+    number = np.arange(count.size)
+    flat = np.isin(number, rank[:most])
     return use & flat.reshape(count.shape)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #75c51ca4
@@ -301,31 +369,42 @@ def conditional(
     least:tuple=(5, 20),  # training edges a pair of types needs, training rooms a type needs
 )->dict: # name -> float
     "Compare relations given the two types, and degrees given the type"
+    edges, rooms = least
     count = ref.pair.sum(-1)
-    many = ref.degree.sum(-1) >= least[1]
-    use = count >= least[0]
+    use = count >= edges
+    many = ref.degree.sum(-1) >= rooms
     top = _frequent(count, use)
     out = _by_group(h.pair, ref.pair, use, 'edge_{}')
     out |= _by_group(h.pair, ref.pair, top, 'edge_{}_top20')
-    out |= _by_group(_fold(h.pair), _fold(ref.pair), use, 'edge_{}_sym')
+    folded = _fold(ref.pair)
+    out |= _by_group(_fold(h.pair), folded, use, 'edge_{}_sym')
     out |= _by_group(h.degree, ref.degree, many, 'degree_{}')
-    out |= dict(num_pairs_evaluated=use.sum(), num_pairs_evaluated_top20=top.sum())
+    out['num_pairs_evaluated'] = use.sum()
+    out['num_pairs_evaluated_top20'] = top.sum()
     out['num_types_evaluated'] = many.sum()
     return {f'conditional/{k}': v for k, v in out.items()}
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #d451b1dd
+def _repeated(v, w, rank, before): # of v sorted, each repeated w times: the number at a rank
+    order = np.argsort(v)
+    counts = before + w[order].cumsum()
+    place = np.searchsorted(counts, rank, 'right')
+    return v[order][place]
+
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7aa1
 def _median(v, w): # np.median of the nonzero v, each repeated w times; 1 if there is none
-    v, w = v[v > 0], w[v > 0]
+    positive = v > 0
+    v = v[positive]
+    w = w[positive]
     if not len(v): return 1.
-    bin = (v*(4095/v.max())).astype(np.int32)
+    scale = 4095/v.max()
+    bin = (v*scale).astype(np.int32)
     upto = np.bincount(bin, w).cumsum()
     def at(rank):
         b = np.searchsorted(upto, rank, 'right')
         here = bin == b
         before = upto[b-1] if b else 0
-        order = np.argsort(v[here])
-        counts = before + w[here][order].cumsum()
-        return v[here][order][np.searchsorted(counts, rank, 'right')]
+        return _repeated(v[here], w[here], rank, before)
     low = at((upto[-1] - 1)//2)
     high = at(upto[-1]//2)
     return (low + high)/2
@@ -342,7 +421,16 @@ def _width(c, w, dyy, dxy): # the median of all nonzero squared distances
     every = np.concatenate([c.d, dyy.ravel(), dxy.ravel()])
     own = np.outer(w, w).ravel()
     across = np.outer(c.w, w).ravel()
-    return _median(every, np.concatenate([2*c.pair, own, across]))
+    weights = np.concatenate([2*c.pair, own, across])
+    return _median(every, weights)
+
+def _own_mean(c, s): # the kernel's mean over pairs of different training graphs
+    similar = np.exp(-c.d/s)
+    within = c.pair @ similar
+    repeated = c.w*(c.w - 1)
+    M = c.w.sum()
+    total = 2*within + repeated.sum()
+    return total/(M*(M - 1))
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #39ba51ac
 def kernel(
@@ -354,12 +442,11 @@ def kernel(
     dyy = cdist(y, y, 'sqeuclidean')
     dxy = cdist(c.at, y, 'sqeuclidean')
     s = _width(c, w, dyy, dxy)
-    M = c.w.sum()
-    within = c.pair @ np.exp(-c.d/s)
-    repeated = (c.w*(c.w - 1)).sum()
-    xx = 2*within + repeated
-    xy = c.w @ np.exp(-dxy/s)/M
-    return Kernel(point.ravel(), np.exp(-dyy/s), xy, xx/(M*(M - 1)))
+    yy = np.exp(-dyy/s)
+    total = c.w @ np.exp(-dxy/s)
+    xy = total/c.w.sum()
+    xx = _own_mean(c, s)
+    return Kernel(point.ravel(), yy, xy, xx)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #52da0ee7
 def mmd2(
@@ -368,41 +455,53 @@ def mmd2(
 )->np.ndarray: # (R,) NaN with fewer than two graphs on a side
     "Estimate the squared MMD without bias; it may fall below zero"
     if W is None: W = np.ones((1, len(k.point)))
-    B = np.stack([np.bincount(k.point, w, len(k.xy)) for w in W])
+    at_points = [np.bincount(k.point, w, len(k.xy)) for w in W]
+    B = np.stack(at_points)
     N = W.sum(1)
     again = (W**2).sum(1)
-    own = ((B @ k.yy)*B).sum(1) - again
+    similar = (B @ k.yy)*B
+    own = similar.sum(1) - again
     with np.errstate(divide='ignore', invalid='ignore'):
         yy = own/(N**2 - again)
-        return k.xx + yy - 2*(B @ k.xy)/N
+        across = 2*(B @ k.xy)/N
+        return k.xx + yy - across
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #1765a07d
 def _by_size(r, c, at): # the kernel of each room count with at least two training graphs
-    for m in np.unique(r.n[r.ok]):
+    sizes = r.n[r.ok]
+    for m in np.unique(sizes):
         same = c.n == m
-        w = c.w[same].sum()
+        weights = c.w[same]
+        w = weights.sum()
         if w <= 1: continue
-        part = _cloud(c.n[same], c.at[same], c.w[same])
-        k = kernel(part, at[r.n[r.ok] == m])
-        yield 'spectral_by_size', w, r.ok & (r.n == m), k
+        part = _cloud(c.n[same], c.at[same], weights)
+        k = kernel(part, at[sizes == m])
+        of_size = r.ok & (r.n == m)
+        yield 'spectral_by_size', w, of_size, k
 
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a9b
 def kernels(
     r:PlanRows,
     ref:Reference,
 )->list: # of (name, weight, (N,) bool rows it is about, Kernel)
     "Evaluate all kernels of a set of samples"
-    at, number = topology(r), r.ok.sum()
+    at = topology(r)
+    number = r.ok.sum()
     if number > 5000: raise ValueError(f"{number} samples: MMD takes at most 5000, evaluate seed by seed")
     if not number: return []
-    out = [(k, 1., r.ok, kernel(ref.clouds[k], v)) for k, v in at.items()]
-    return out + [*_by_size(r, ref.clouds['spectral'], at['spectral'])]
+    out = []
+    for k, v in at.items(): out.append((k, 1., r.ok, kernel(ref.clouds[k], v)))
+    out.extend(_by_size(r, ref.clouds['spectral'], at['spectral']))
+    return out
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #128b5486
 def _weighted_mmd(ks, W): # of `kernels` of one name -> (R,), NaN where undefined
     if not ks: return np.full(len(W), np.nan)
-    v = np.stack([mmd2(k, W[:, use]) for _, _, use, k in ks], 1)
+    values = [mmd2(k, W[:, use]) for _, _, use, k in ks]
+    v = np.stack(values, 1)
     weights = np.array([w for _, w, _, _ in ks])
-    w = np.where(np.isnan(v), 0, weights)
+    undefined = np.isnan(v)
+    w = np.where(undefined, 0, weights)
     with np.errstate(invalid='ignore'): return np.nansum(v*w, 1)/w.sum(1)
 
 def structure(
@@ -424,11 +523,13 @@ def means(
     W:np.ndarray, # (R,N) how often each row counts, R times
 )->dict: # name -> (R,)
     "Average each column, skipping what is undefined"
-    v = np.array(list(table.values()), float)
+    columns = list(table.values())
+    v = np.array(columns, float)
     known = ~np.isnan(v)
     values = np.where(known, v, 0)
-    with np.errstate(invalid='ignore'): m = (W @ values.T)/(W @ known.T)
-    return dict(zip(table, m.T))
+    total = W @ values.T
+    with np.errstate(invalid='ignore'): mean = total/(W @ known.T)
+    return dict(zip(table, mean.T))
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #84b1a1d9
 _NOT_BY_ROOMS = 'strict', 'mask', 'range', 'inside_validity', 'edges_mean' # ends of names
@@ -438,12 +539,14 @@ def by_rooms(
 )->dict: # name followed by the room count -> float
     "Average the metrics of single rows for each room count; 0 rooms: could not be read"
     table = flags(r) | density(r)
+    sizes = np.unique(r.n)
     out = {}
     for k, v in table.items():
         if k.endswith(_NOT_BY_ROOMS): continue
-        for n in np.unique(r.n): out[f'{k}_n{n}'] = v[r.n == n].mean()
+        for n in sizes: out[f'{k}_n{n}'] = v[r.n == n].mean()
     return out
 
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a9e
 def _rows(x, ref):
     r = parse(x)
     here = r.x.shape[1]
@@ -453,7 +556,8 @@ def _rows(x, ref):
 
 def _rates(r, canon, ref, W): # the metrics that a bootstrap can weight by row
     table = flags(r) | novelty(r, canon, ref) | density(r)
-    return means(table, W) | structure(kernels(r, ref), W)
+    graphs = structure(kernels(r, ref), W)
+    return means(table, W) | graphs
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #bd26a4ee
 def evaluate(
@@ -462,11 +566,15 @@ def evaluate(
 )->dict: # name -> float
     "Compute every metric of one set of samples; what is undefined for it is omitted"
     r = _rows(x, ref)
-    canon, h = canonical(r), histograms(r)
-    rates = _rates(r, canon, ref, np.ones((1, len(r.n))))
+    canon = canonical(r)
+    h = histograms(r)
+    once = np.ones((1, len(r.n)))
+    rates = _rates(r, canon, ref, once)
     out = {k: v[0] for k, v in rates.items()}
-    out |= coverage(r, canon, ref) | distribution(h, ref.hist)
-    out |= conditional(h, ref.hist) | by_rooms(r)
+    out |= coverage(r, canon, ref)
+    out |= distribution(h, ref.hist)
+    out |= conditional(h, ref.hist)
+    out |= by_rooms(r)
     return {k: float(out[k]) for k in sorted(out) if not np.isnan(out[k])}
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #ff385ac7
@@ -478,11 +586,12 @@ def heldout(
 )->list: # one dict of metrics per seed
     "Evaluate random subsets of held-out plans as if they were samples"
     if not 0 < n <= len(x): raise ValueError(f"{n} plans asked of {len(x)} held-out ones: ask for no more")
-    x = torch.as_tensor(x)
+    plans = torch.as_tensor(x)
     out = []
     for s in seeds:
-        rows = np.random.default_rng(s).choice(len(x), n, replace=False)
-        out.append(evaluate(x[rows], ref))
+        rng = np.random.default_rng(s)
+        rows = rng.choice(len(x), n, replace=False)
+        out.append(evaluate(plans[rows], ref))
     return out
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #8a405115
@@ -490,15 +599,18 @@ def aggregate(
     runs:list, # dicts of metrics, one per seed
 )->dict: # name -> (mean, standard deviation with ddof 0), over the seeds that have it
     "Average metrics over seeds"
-    runs, out = list(runs), {}
-    for k in sorted(set().union(*runs)):
+    runs = list(runs)
+    names = set().union(*runs)
+    out = {}
+    for k in sorted(names):
         values = [m[k] for m in runs if k in m]
-        out[k] = float(np.mean(values)), float(np.std(values))
+        mean = float(np.mean(values))
+        out[k] = mean, float(np.std(values))
     return out
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #c43b103e
 def _pooled(r, ref, W): # the distances between pooled counts, for each set of weights
-    out = {}
+    out:dict = {}
     for w in W:
         h = histograms(r, w)
         values = distribution(h, ref.hist) | conditional(h, ref.hist)
@@ -517,27 +629,39 @@ def bootstrap(
     "Give percentile intervals over samples for every metric that does not count distinct rows"
     r = _rows(x, ref)
     N = len(r.n)
-    W = np.random.default_rng(seed).multinomial(N, np.full(N, 1/N), n).astype(float)
-    draws = _rates(r, canonical(r), ref, W) | _pooled(r, ref, W)
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(N, np.full(N, 1/N), n)
+    W = counts.astype(float)
+    draws = _rates(r, canonical(r), ref, W)
+    draws |= _pooled(r, ref, W)
     q = 100*np.array([(1 - level)/2, (1 + level)/2])
-    return {k: tuple(np.nanpercentile(v, q).tolist()) for k, v in draws.items()}
+    def ends(v): return np.nanpercentile(v, q).tolist()
+    return {k: tuple(ends(v)) for k, v in draws.items()}
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #d89f8c1b
 def _statements(r): # (N,K) how often each statement "a type, in this relation to, a type" is made
-    a = r.types.astype(int)[:, :, None]
-    b = r.types.astype(int)[:, None]
-    use = (r.rel < N_RELATIONS) & ((a < b) | (a == b) & (r.rel < 5)) # each pair of rooms once
-    out = np.zeros((len(r.n), N_ROOMS*N_ROOMS*N_RELATIONS), np.float32)
-    code = (a*N_ROOMS + b)*N_RELATIONS + r.rel
+    t = r.types.astype(int)
+    a = t[:, :, None]
+    b = t[:, None]
+    once = (a < b) | (a == b) & (r.rel < 5) # each pair of rooms once
+    use = (r.rel < N_RELATIONS) & once
+    K = N_ROOMS*N_ROOMS*N_RELATIONS
+    out = np.zeros((len(r.n), K), np.float32)
+    types = a*N_ROOMS + b
+    code = types*N_RELATIONS + r.rel
     rows, *_ = use.nonzero()
     np.add.at(out, (rows, code[use]), 1)
     return out
 
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a9f
 def _triangles(near, k): # (N,M,M), (N,M) degrees -> (N,) triangles, (N,) sum of the clustering coefficients
-    loops = np.linalg.matrix_power(near.astype(np.float32), 3)
+    edges = near.astype(np.float32)
+    loops = np.linalg.matrix_power(edges, 3)
     around = np.diagonal(loops, 0, 1, 2) # twice the triangles of each room
-    clustering = around/np.maximum(k*(k - 1), 1)
-    return around.sum(1)/6, clustering.sum(1).round(6)
+    possible = k*(k - 1)
+    clustering = around/np.maximum(possible, 1)
+    triangles = around.sum(1)/6
+    return triangles, clustering.sum(1).round(6)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #e84460a3
 def features(
@@ -546,13 +670,18 @@ def features(
     "Describe each row by numbers that do not depend on its slots"
     types = r.types[:, :, None] == np.arange(N_ROOMS)
     near = r.rel < N_RELATIONS
-    k, room = near.sum(2), r.types < N_ROOMS
+    k = near.sum(2)
     by_type = (types*k[:, :, None]).sum(1)
     degrees = np.sort(k, 1)[:, ::-1]
-    relations = np.stack([(r.rel == i).sum((1, 2)) for i in range(5)], 1)
+    each = [(r.rel == i).sum((1, 2)) for i in range(5)]
+    relations = np.stack(each, 1)
     counts = [types.sum(1), by_type, degrees, relations]
-    single = [room.sum(1), k.sum(1)/2, *_triangles(near, k)]
-    return np.column_stack([*counts, *single, *flags(r).values()]).astype(np.float32)
+    rooms = (r.types < N_ROOMS).sum(1)
+    edges = k.sum(1)/2
+    single = [rooms, edges, *_triangles(near, k)]
+    judged = flags(r).values()
+    columns = np.column_stack([*counts, *single, *judged])
+    return columns.astype(np.float32)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #6b53cba4
 def opponents(
@@ -562,15 +691,18 @@ def opponents(
 )->Tensor|np.ndarray: # (n,L) ids
     "Draw the held-out plans that a seed's samples are compared with, none of them twice"
     if not 0 < n <= len(held): raise ValueError(f"{n} opponents asked of {len(held)} plans: ask for no more")
-    rows = np.random.default_rng([seed, 1]).choice(len(held), n, replace=False)
+    rng = np.random.default_rng([seed, 1])
+    rows = rng.choice(len(held), n, replace=False)
     return held[rows]
 
 _TREES = dict(max_leaf_nodes=8, max_bins=32, early_stopping=False, random_state=0)
 
 def _frequent_statements(a, b, common): # (2N,common) counts of the most frequent statements
-    made = np.concatenate([_statements(a), _statements(b)])
-    often = np.argsort(-(made > 0).sum(0), kind='stable')[:common]
-    return made[:, often]
+    both = [_statements(a), _statements(b)]
+    made = np.concatenate(both)
+    rows = (made > 0).sum(0)
+    often = np.argsort(-rows, kind='stable')
+    return made[:, often[:common]]
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #c405d9bd
 def c2st(
@@ -580,16 +712,19 @@ def c2st(
     common:int=100, # number of the most frequent statements among the features
 )->float: # .5: cannot be distinguished
     "Measure by boosted trees how well samples can be distinguished from held-out plans"
-    a, b = parse(x), parse(held)
+    a = parse(x)
+    b = parse(held)
     if len(x) != len(held) or len(x) < folds:
         raise ValueError(f"{len(x)} samples against {len(held)} plans: give equally many, at least {folds}")
     both = np.concatenate([features(a), features(b)])
-    inputs = np.column_stack([both, _frequent_statements(a, b, common)])
+    frequent = _frequent_statements(a, b, common)
+    inputs = np.column_stack([both, frequent])
     sampled = np.repeat([1, 0], len(x))
     trees = HistGradientBoostingClassifier(**_TREES)
     by = StratifiedKFold(folds, shuffle=True, random_state=0)
     p = cross_val_predict(trees, inputs, sampled, cv=by, method='predict_proba')
-    return float(roc_auc_score(sampled, p[:, 1]))
+    area = roc_auc_score(sampled, p[:, 1])
+    return float(area)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #4e0bd0bd
 BETTER = {

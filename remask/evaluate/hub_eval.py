@@ -30,16 +30,30 @@ def answer_process(
 )->Process: # over the columns of the answers
     "Give a model as a process over answers"
     x0, real = made.rows
-    at = torch.arange(made.P, x0.shape[1], device=x0.device).expand(len(x0), -1)
-    def denoise(answer, t, ok): return hub(x0.scatter(1, at, answer), t, real, at)
-    return Process(denoise, linear, hub.space(at.shape[1]))
+    N, L = x0.shape
+    columns = torch.arange(made.P, L, device=x0.device)
+    at = columns.expand(N, -1)
+    def denoise(answer, t, ok):
+        x = x0.scatter(1, at, answer)
+        return hub(x, t, real, at)
+    return Process(denoise, linear, hub.space(L - made.P))
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #66745ae4
 MAKERS = 'random', 'own'
 
 def _places(hub, answers): # (B,L) bool, the answer without its end
-    return ~torch.isin(answers, torch.tensor(hub.ids.ends, device=answers.device))
+    ends = torch.tensor(hub.ids.ends, device=answers.device)
+    return ~torch.isin(answers, ends)
 
+def _put_random(space, answers, where, k, u): # k other ids at random places of each answer
+    room = int(where.sum(1).min())
+    if room < k: raise ValueError(f"{k} errors in {room} places: inject fewer")
+    number = torch.full((len(answers), 1), k, device=answers.device)
+    at = top(u[..., 0], where, number)
+    others = other_id(space, answers, u[..., 2])
+    return torch.where(at, others, answers)
+
+# %% ../../nbs/6_evaluate/06_hub_eval.ipynb #5be10a01
 def inject(
     hub:Hub, made:Targets,
     maker:str, # of `MAKERS`
@@ -52,20 +66,23 @@ def inject(
     proc = answer_process(hub, made)
     where = _places(hub, answers)
     noise = torch.Generator().manual_seed(seed)  # not the sampler's
-    u = torch.rand(*answers.shape, 3, generator=noise).to(answers.device)
+    drawn = torch.rand(*answers.shape, 3, generator=noise)
+    u = drawn.to(answers.device)
     if maker == 'own': return inject_errors(proc, answers, where, k, u)
-    if (room := int(where.sum(1).min())) < k: raise ValueError(f"{k} errors in {room} places: inject fewer")
-    at = top(u[..., 0], where, torch.full((len(answers), 1), k, device=answers.device))
-    return torch.where(at, other_id(proc.space, answers, u[..., 2]), answers)
+    return _put_random(proc.space, answers, where, k, u)
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #48a4a035
+def _heads(hub): # names of the scores that are heads or a dual stream
+    stream = [] if hub.second is None else ['ups']
+    return [*hub.heads, *stream]
+
 def scores_of(
     hub:Hub,
 )->dict: # name -> score
     "List the scores a model has: its heads, and the probability of the tokens in its own pass"
-    return {name: by_head(name) for name in _heads(hub)} | dict(tps_prob=SOURCES['tps_prob'])
-
-def _heads(hub): return [*hub.heads, *(['ups'] if hub.second is not None else [])]
+    scores = {name: by_head(name) for name in _heads(hub)}
+    scores['tps_prob'] = SOURCES['tps_prob']
+    return scores
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #14c92a67
 @torch.no_grad()
@@ -78,13 +95,26 @@ def detect(
     answers = made.rows.x[:, made.P:]
     proc = answer_process(hub, made)
     where = _places(hub, answers)
+    wrong = bad != answers
     one = torch.ones_like(bad, dtype=torch.float64)
     numbers = torch.arange(len(bad), device=bad.device)
-    st = observe(proc, bad, one, where, .5, 0., argmax, Noise(0, numbers), 0)
-    return [dict(source=name, **detection_metrics(score(st), bad != answers, where, below))
-            for name, score in scores_of(hub).items()]
+    noise = Noise(0, numbers)
+    st = observe(proc, bad, one, where, .5, 0., argmax, noise, 0)
+    records = []
+    for name, score in scores_of(hub).items():
+        found = detection_metrics(score(st), wrong, where, below)
+        records.append(dict(source=name, **found))
+    return records
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #caa90983
+def _counted(proc, counter): # the process, every evaluation counted for every row
+    def denoise(x, t, ok):
+        every = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        counter.add(every)
+        return proc.denoise(x, t, ok)
+    return proc._replace(denoise=denoise)
+
+# %% ../../nbs/6_evaluate/06_hub_eval.ipynb #5be10a03
 @torch.no_grad()
 def repair_answers(
     hub:Hub, made:Targets, bad:Tensor,
@@ -93,16 +123,13 @@ def repair_answers(
 )->RepairStatistics:
     "Remask what scores too low, predict it again, and count what was repaired and what was harmed"
     answers = made.rows.x[:, made.P:]
-    proc = answer_process(hub, made)
     counter = NFECounter()
+    proc = _counted(answer_process(hub, made), counter)
     where = _places(hub, answers)
-    def counted(x, t, ok):
-        counter.add(torch.ones(len(x), dtype=torch.bool, device=x.device))
-        return proc.denoise(x, t, ok)
     policy = remask_below(scores_of(hub)[source], below)
-    numbers = torch.arange(len(bad), device=bad.device)
-    after = sample(proc._replace(denoise=counted), bad, uniform_grid(rounds), policy, argmax,
-                   Noise(0, numbers), ~where, check=False)
+    noise = Noise(0, torch.arange(len(bad), device=bad.device))
+    ts = uniform_grid(rounds)
+    after = sample(proc, bad, ts, policy, argmax, noise, ~where, check=False)
     return repair_statistics(bad, after, answers, where, counter.rows)
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #190aec13
@@ -116,13 +143,19 @@ class Answered(NamedTuple):
 
 class _Watch:
     # counts what the sampler does
-    def __init__(self, hub, P): self.hub, self.P, self.asked, self.again, self.curve = hub, P, 0, 0, []
+    def __init__(self, hub, P):
+        self.hub, self.P = hub, P
+        self.asked, self.again = 0, 0
+        self.curve = []
 
     def count(self, rows): self.asked += int(rows.sum())
 
     def __call__(self, st, x, keep):
-        self.again += int((st.decoded & (keep < .5)).sum())
-        self.curve.append((x[:, self.P:] == self.hub.ids.mask).sum(1).double().mean().item())
+        remasked = st.decoded & (keep < .5)
+        self.again += int(remasked.sum())
+        masked = x[:, self.P:] == self.hub.ids.mask
+        left = masked.sum(1).double()
+        self.curve.append(left.mean().item())
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #16b8a835
 def answer_all(
@@ -131,15 +164,20 @@ def answer_all(
     tries:int=1, seed:int=0, batch:int=8, chat:bool=False,
 )->Answered:
     "Answer prompts, each `tries` times, and measure the cost"
-    texts = [[] for _ in prompts]
+    texts:list = [[] for _ in prompts]
     P = max(map(len, hub.coded(prompts, chat)))
-    seen, began = _Watch(hub, P), time.perf_counter()
+    seen = _Watch(hub, P)
+    watched = dict(count=seen.count, callback=seen)
+    began = time.perf_counter()
     for k in range(tries):
-        got = hub.answers(prompts, answer, how, chat, seed + k, batch, count=seen.count, callback=seen)
+        got = hub.answers(prompts, answer, how, chat, seed + k, batch, **watched)
         for some, text in zip(texts, got): some.append(text)
     N = len(prompts)*tries
-    ms = 1e3*(time.perf_counter() - began)
-    return Answered(texts, seen.asked/N, seen.again/N, ms/N/answer, seen.curve)
+    seconds = time.perf_counter() - began
+    per_token = 1e3*seconds/N/answer
+    nfe = seen.asked/N
+    remasked = seen.again/N
+    return Answered(texts, nfe, remasked, per_token, seen.curve)
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #3425890a
 def token_accuracy(
@@ -150,9 +188,13 @@ def token_accuracy(
     "Give the share of the published answers' tokens that are at the same position"
     given = hub.coded(texts)
     gold = hub.coded([p.answer for p in pairs])
-    hits = sum(a == b for t, g in zip(given, gold) for a, b in zip(t, g))
-    return hits/max(1, sum(map(len, gold)))
+    hits = 0
+    for got, wanted in zip(given, gold):
+        hits += sum(a == b for a, b in zip(got, wanted))
+    tokens = sum(map(len, gold))
+    return hits/max(1, tokens)
 
+# %% ../../nbs/6_evaluate/06_hub_eval.ipynb #5be10a04
 def compared_policies(
     hub:Hub,
     suppress_eos:bool=True, # put the ends last (LLaDA's EOS and EoT suppression)
@@ -160,10 +202,23 @@ def compared_policies(
     "List the policies that are compared: without remasking, and remasking by every score the model has"
     ends = hub.ids.ends if suppress_eos else ()
     heads = _heads(hub)
-    ours = {'no_remask': lm_policy('no_remask', 'tps_prob', heads, ends)}
-    return ours | {f'remask_{s}': lm_policy('remask', s, heads, ends) for s in (*heads, *SOURCES)}
+    policies = {'no_remask': lm_policy('no_remask', 'tps_prob', heads, ends)}
+    for s in (*heads, *SOURCES):
+        policies[f'remask_{s}'] = lm_policy('remask', s, heads, ends)
+    return policies
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #4e45e5d1
+def _accuracy(policy, right, tries): # the first columns of a policy's record
+    accuracy, low, high = share(right)
+    record = dict(policy=policy, right=accuracy, low=low, high=high)
+    for k in (1, tries): record[f'pass@{k}'] = pass_at(k, right)
+    return record
+
+def _cost(got, tokens): # and the others
+    record = dict(tokens=tokens, nfe=got.nfe)
+    return record | dict(remasked=got.remasked, ms_per_token=got.ms_per_token)
+
+# %% ../../nbs/6_evaluate/06_hub_eval.ipynb #5be10a02
 def compare_policies(
     hub:Hub, pairs:list, name:str, # of a published set; its name in `tasks.SETS`
     answer:int, how:GenerationOptions,
@@ -171,15 +226,16 @@ def compare_policies(
     **more, # of `answer_all`: tries, seed, batch, chat; suppress_eos, of `policies`
 )->tuple: # records, one a policy; name -> masked positions after each step
     "Answer a published set by every policy: accuracy with its interval, and the cost"
-    records, curves, tries = [], {}, more.get('tries', 1)
+    records, curves = [], {}
+    tries = more.get('tries', 1)
+    prompts = [p.prompt for p in pairs]
     right_answers(name, pairs[:1], [pairs[0].answer], programs)          # refused before any work
-    for policy, rule in compared_policies(hub, more.pop('suppress_eos', True)).items():
-        got = answer_all(hub, [p.prompt for p in pairs], answer, how._replace(policy=rule), **more)
+    policies = compared_policies(hub, more.pop('suppress_eos', True))
+    for policy, rule in policies.items():
+        got = answer_all(hub, prompts, answer, how._replace(policy=rule), **more)
         right = right_answers(name, pairs, got.texts, programs)
-        accuracy, low, high = share(right)
-        solved = {f'pass@{k}': pass_at(k, right) for k in (1, tries)}
-        record = dict(policy=policy, right=accuracy, low=low, high=high) | solved
-        record |= dict(tokens=token_accuracy(hub, [t[0] for t in got.texts], pairs), nfe=got.nfe)
-        records.append(record | dict(remasked=got.remasked, ms_per_token=got.ms_per_token))
+        tokens = token_accuracy(hub, [t[0] for t in got.texts], pairs)
+        record = _accuracy(policy, right, tries) | _cost(got, tokens)
+        records.append(record)
         curves[policy] = got.curve
     return records, curves

@@ -24,21 +24,25 @@ class PlanRows(NamedTuple):
     rel: np.ndarray     # (N,M,M) what room i is relative to room j, 10 where they are not neighbours
 
 def _ids(x):
-    x = torch.as_tensor(x).cpu().numpy()
-    m = int((8*x.shape[-1] + 1)**.5 - 1)//2
-    if x.ndim != 2 or not x.size or m*(m+1)//2 != x.shape[1]:
-        raise ValueError(f"rows of shape {x.shape}: expected (N,L), N > 0 and L = n_max(n_max+1)/2")
-    low, high = x.min(), x.max()
+    ids = torch.as_tensor(x).cpu().numpy()
+    square = 8*ids.shape[-1] + 1
+    m = int(square**.5 - 1)//2
+    if ids.ndim != 2 or not ids.size or m*(m+1)//2 != ids.shape[1]:
+        raise ValueError(f"rows of shape {ids.shape}: expected (N,L), N > 0 and L = n_max(n_max+1)/2")
+    low, high = ids.min(), ids.max()
     if low < 0 or high > PAD: raise ValueError(f"ids {low}..{high}: graphs have 0..{PAD}")
-    return x, m
+    return ids, m
 
 # %% ../../nbs/6_evaluate/00_plan_rows.ipynb #470a6b73
 def _relations(clean, m): # (N,L) ids -> (N,M,M), each relation from both its ends
-    r = np.minimum(clean[:, m:], NO_EDGE).astype(np.int8) - N_ROOMS
-    rel = np.full((len(clean), m, m), N_RELATIONS, np.int8)
+    known = np.minimum(clean[:, m:], NO_EDGE)
+    r = known.astype(np.int8) - N_ROOMS
+    edge = r < N_RELATIONS
+    shape = len(clean), m, m
+    rel = np.full(shape, N_RELATIONS, np.int8)
     i, j = pairs(m).numpy().T
     rel[:, i, j] = r
-    rel[:, j, i] = np.where(r < N_RELATIONS, 9 - r, N_RELATIONS)
+    rel[:, j, i] = np.where(edge, 9 - r, N_RELATIONS)
     return rel
 
 # %% ../../nbs/6_evaluate/00_plan_rows.ipynb #e7a3e48b
@@ -46,23 +50,29 @@ def parse(
     x:Tensor|np.ndarray, # (N,L) ids
 )->PlanRows:
     "Take rows of tokens apart, writing each relation from both its ends"
-    x, m = _ids(x)
-    n = (x[:, :m] != PAD).sum(1)
+    ids, m = _ids(x)
+    n = (ids[:, :m] != PAD).sum(1)
     real = slots(torch.from_numpy(n), m).numpy()
     legal = graph_space(m).legal.numpy()
-    fits = legal[np.arange(x.shape[1]), x]
-    ok = np.where(real, fits, x == PAD).all(1) & (n > 0)
-    clean = np.where(ok[:, None], x, PAD).astype(np.uint8)
+    position = np.arange(ids.shape[1])
+    fits = legal[position, ids]
+    right = np.where(real, fits, ids == PAD)
+    ok = right.all(1) & (n > 0)
+    clean = np.where(ok[:, None], ids, PAD)
+    clean = clean.astype(np.uint8)
+    rooms = np.where(ok, n, 0)
     types = np.minimum(clean[:, :m], N_ROOMS)
-    no_mask = (x != MASK).all(1)
-    return PlanRows(clean, ok, no_mask, np.where(ok, n, 0), types, _relations(clean, m))
+    no_mask = (ids != MASK).all(1)
+    rel = _relations(clean, m)
+    return PlanRows(clean, ok, no_mask, rooms, types, rel)
 
 # %% ../../nbs/6_evaluate/00_plan_rows.ipynb #cd1f7e4a
 LEFT, ABOVE = (0, 1, 2), (0, 3, 8) # relations that put room i before room j on an axis
 
 def _walks(a): # (N,M,M) bool: is there a walk of 2^k >= M steps from i to j
     a = a.astype(np.float32)
-    for _ in range((a.shape[-1] - 1).bit_length()): a = np.minimum(a @ a, 1)
+    doublings = (a.shape[-1] - 1).bit_length()
+    for _ in range(doublings): a = np.minimum(a @ a, 1)
     return a > 0
 
 def connected(
@@ -72,14 +82,17 @@ def connected(
     loops = np.eye(r.rel.shape[-1], dtype=bool)
     edges = (r.rel < N_RELATIONS) | loops
     reached = _walks(edges)[:, 0]
-    return r.ok & (reached | (r.types == N_ROOMS)).all(1)
+    empty = r.types == N_ROOMS
+    return r.ok & (reached | empty).all(1)
 
+# %% ../../nbs/6_evaluate/00_plan_rows.ipynb #6ad20e10
 def ordered(
     r:PlanRows,
     before:tuple, # LEFT or ABOVE
 )->np.ndarray: # (N,) bool, True too where the row cannot be read
     "Tell which graphs have no cycle of rooms each before the next"
-    walks = _walks(np.isin(r.rel, before))
+    steps = np.isin(r.rel, before)
+    walks = _walks(steps)
     return ~walks.any((1, 2))
 
 # %% ../../nbs/6_evaluate/00_plan_rows.ipynb #5cc504af
@@ -88,7 +101,9 @@ def inside_valid(
 )->np.ndarray: # (N,) bool, True too where the row cannot be read
     "Tell which graphs put no room inside a room that cannot contain it"
     bad = np.pad(FORBIDDEN, (0, 1))
-    forbidden = bad[r.types[:, :, None], r.types[:, None]]
+    outer = r.types[:, :, None]
+    inner = r.types[:, None]
+    forbidden = bad[outer, inner]
     violated = forbidden & (r.rel == 4)
     return ~violated.any((1, 2))
 
@@ -97,16 +112,20 @@ def flags(
     r:PlanRows,
 )->dict: # name -> (N,) bool
     "Judge each row by itself"
-    h, v = ordered(r, LEFT), ordered(r, ABOVE)
     living = (r.types == 0).sum(1)
     entrances = (r.types == 10).sum(1)
-    typed = r.ok & (living <= 1) & (entrances <= 1)
+    few = (living <= 1) & (entrances <= 1)
+    typed = r.ok & few
     whole = connected(r)
     inside = inside_valid(r)
+    h = ordered(r, LEFT)
+    v = ordered(r, ABOVE)
     transitive = h & v
-    out = dict(validity=whole & typed, connected=whole, valid_types=typed, no_mask=r.no_mask, in_range=r.ok)
+    out = dict(validity=whole & typed, connected=whole, valid_types=typed)
+    out |= dict(no_mask=r.no_mask, in_range=r.ok)
     out |= dict(inside_validity=inside, inside_validity_strict=inside & r.ok)
-    out |= dict(spatial_transitivity=transitive, spatial_transitivity_strict=transitive & r.ok)
+    out['spatial_transitivity'] = transitive
+    out['spatial_transitivity_strict'] = transitive & r.ok
     out |= dict(h_consistent=h, v_consistent=v)
     return {f'validity/{name}': flag for name, flag in out.items()}
 
@@ -115,44 +134,63 @@ def density(
     r:PlanRows,
 )->dict: # name -> (N,) float, NaN where undefined
     "Count the edges of each row, and the share of its room pairs that have one"
-    ends = (r.rel < N_RELATIONS).sum((1, 2))
+    linked = r.rel < N_RELATIONS
+    ends = linked.sum((1, 2))
     edges = np.where(r.ok, ends/2, np.nan)
-    possible = np.where(r.n > 1, r.n*(r.n - 1)/2, np.nan)
+    number = r.n*(r.n - 1)/2
+    possible = np.where(r.n > 1, number, np.nan)
     return {'structure/edges_mean': edges, 'structure/edge_present': edges/possible}
 
 # %% ../../nbs/6_evaluate/00_plan_rows.ipynb #3a2271f9
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15) # the step of SplitMix64
+
 def _mix(z): # integers -> uint64, scattered over the whole range (SplitMix64)
-    return splitmix64(np.asarray(z).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+    whole = np.asarray(z).astype(np.uint64)
+    return splitmix64(whole + _GOLDEN)
 
 def _refine(c, rel): # (N,M) colours, (N,M,M) relations -> (N,M) colours
     around = _mix(rel)
     for _ in range(c.shape[1]):
-        others = _mix(c[:, None, :] + around).sum(-1)
+        seen = _mix(c[:, None, :] + around)
+        others = seen.sum(-1)
         c = _mix(c*np.uint64(3) + others)
     return c
 
+# %% ../../nbs/6_evaluate/00_plan_rows.ipynb #6ad20e11
 def _tied(c): # (N,M) colours -> (N,) bool, (N,) the smallest colour that occurs twice
     s = np.sort(c, 1)
-    if s.shape[1] == 1: return np.zeros(len(s), bool), s[:, 0]
-    twice = s[:, 1:] == s[:, :-1]
+    N, m = s.shape
+    if m == 1: return np.zeros(N, bool), s[:, 0]
+    here = s[:, :-1]
+    twice = here == s[:, 1:]
     first = twice.argmax(1)
-    return twice.any(1), s[np.arange(len(s)), first]
+    smallest = s[np.arange(N), first]
+    return twice.any(1), smallest
 
 # %% ../../nbs/6_evaluate/00_plan_rows.ipynb #6484773a
+_LAST = np.uint64(2**64 - 1) # no colour comes after it
+
 def _set_apart(c, rel): # one room of the smallest shared colour gets a colour of its own
     N, m = c.shape
     _, shared = _tied(c)
     each = np.repeat(c[:, None], m, 1)
-    each[:, range(m), range(m)] = _mix(c)
-    refined = _refine(each.reshape(N*m, m), np.repeat(rel, m, 0))
+    own = range(m)
+    each[:, own, own] = _mix(c)
+    flat = each.reshape(N*m, m)
+    refined = _refine(flat, np.repeat(rel, m, 0))
     each = refined.reshape(N, m, m)
-    key = np.where(c == shared[:, None], _mix(each).sum(2), np.uint64(2**64 - 1))
+    sums = _mix(each).sum(2)
+    tied = c == shared[:, None]
+    key = np.where(tied, sums, _LAST)
     return each[np.arange(N), key.argmin(1)]
 
+# %% ../../nbs/6_evaluate/00_plan_rows.ipynb #6ad20e12
 def _colours(r): # (N,M), no two rooms of a row alike
     m = r.types.shape[1]
     empty = r.types == N_ROOMS
-    c = _refine(_mix(r.types + N_ROOMS*empty*np.arange(1, m + 1)), r.rel)
+    number = N_ROOMS*empty*np.arange(1, m + 1)
+    start = _mix(r.types + number)
+    c = _refine(start, r.rel)
     for _ in range(m):
         tied, _ = _tied(c)
         if tied.any(): c[tied] = _set_apart(c[tied], r.rel[tied])
@@ -164,11 +202,16 @@ def canonical(
 )->np.ndarray: # (N,L) uint8 ids of the same diagrams
     "Renumber the rooms of each graph so that equal diagrams become equal rows"
     N, m = r.types.shape
-    order = np.lexsort((_colours(r), r.types))
+    colours = _colours(r)
+    order = np.lexsort((colours, r.types))
     i, j = pairs(m).numpy().T
-    rel = r.rel[np.arange(N)[:, None], order[:, i], order[:, j]]
+    row = np.arange(N)[:, None]
+    first = order[:, i]
+    second = order[:, j]
+    rel = r.rel[row, first, second]
     types = np.take_along_axis(r.types, order, 1)
-    out = np.concatenate([types, rel + N_ROOMS], 1).astype(np.uint8)
+    ids = np.concatenate([types, rel + N_ROOMS], 1)
+    out = ids.astype(np.uint8)
     real = slots(torch.from_numpy(r.n), m).numpy()
     return np.where(real, out, np.uint8(PAD))
 
@@ -178,5 +221,7 @@ def archetype(
 )->np.ndarray: # (N,) int64, equal where the multisets of types are equal; 0 for the empty one
     "Number each row's multiset of room types"
     m = r.types.shape[1]
-    counts = (r.types[:, :, None] == np.arange(N_ROOMS)).sum(1)
-    return counts @ (m + 1)**np.arange(N_ROOMS, dtype=np.int64)
+    types = np.arange(N_ROOMS, dtype=np.int64)
+    hit = r.types[:, :, None] == types
+    counts = hit.sum(1)
+    return counts @ (m + 1)**types

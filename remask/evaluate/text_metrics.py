@@ -28,31 +28,43 @@ def _range_error(x, bad, V): # the message for the first id out of range
     return (f"id {x[place]} at (row, position) {place}: clean ids are 0..{last}; "
             "is the position masked, or is it PAD, not real?")
 
+def _array(v): return torch.as_tensor(v).cpu().numpy()
+
+def _flags(real, shape): # which positions exist: all if None
+    if real is None: return np.ones(shape, bool)
+    return _array(real).astype(bool)
+
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c001
 def _read(x, real=None, V=None): # -> (N,L) int64 ids, 0 where nothing is; (N,L) bool
-    x = torch.as_tensor(x).cpu().numpy()
+    x = _array(x)
     if x.ndim != 2 or x.dtype.kind not in 'iu':
         raise ValueError(f"{x.dtype} of shape {x.shape}: expected rows of ids, (N,L) whole numbers")
-    real = np.ones(x.shape, bool) if real is None else torch.as_tensor(real).cpu().numpy().astype(bool)
+    real = _flags(real, x.shape)
     if real.shape != x.shape or not real.any():
         raise ValueError(f"real {real.shape} for rows {x.shape}: give one flag per id, at least one true")
-    x = np.where(real, x, 0).astype(np.int64)
+    ids = np.where(real, x, 0).astype(np.int64)
     limit = np.inf if V is None else V
-    bad = np.argwhere((x < 0) | (x >= limit))
-    if len(bad): raise ValueError(_range_error(x, bad, V))
-    return x, real
+    wrong = (ids < 0) | (ids >= limit)
+    bad = np.argwhere(wrong)
+    if len(bad): raise ValueError(_range_error(ids, bad, V))
+    return ids, real
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #635e7a05
+def _renumbered(code): # the same codes as small numbers
+    _, number = np.unique(code, return_inverse=True)
+    return number.reshape(code.shape)
+
 def _windows(x, real, n, V): # -> (N,W) codes, equal where n-grams are; (N,W) bool, wholly real
     if n < 1: raise ValueError(f"n={n}: an n-gram has one character at least")
     W = max(x.shape[1] - n + 1, 0)
     code = x[:, :W]
     whole = real[:, :W]
+    most = 2**62//V
     for i in range(1, n):
-        if code.max(initial=0) >= 2**62//V:
-            number = np.unique(code, return_inverse=True)[1]
-            code = number.reshape(code.shape)
-        code = code*V + x[:, i:i+W]
-        whole = whole & real[:, i:i+W]
+        if code.max(initial=0) >= most: code = _renumbered(code)
+        span = slice(i, i + W)
+        code = code*V + x[:, span]
+        whole = whole & real[:, span]
     return code, whole
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #99c6cad6
@@ -64,13 +76,15 @@ def ngram_counts(
 )->np.ndarray: # (V,)*n
     "Count every n-gram of all rows"
     if n < 1 or V**n > 2**27: raise ValueError(f"n={n} with V={V} ids: a table needs n >= 1 and V^n <= 2^27")
-    x, real = _read(x, real, V)
-    code, whole = _windows(x, real, n, V)
+    ids, exists = _read(x, real, V)
+    code, whole = _windows(ids, exists, n, V)
     counts = np.bincount(code[whole], minlength=V**n)
     return counts.reshape((V,)*n)
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #c465b5e9
 def _is_weight(w): return np.isfinite(w).all() and (w >= 0).all() and w.any()
+
+def _normalised(w): return w.ravel()/w.sum()
 
 def ngram_js(
     p:np.ndarray|list, q:np.ndarray|list, # (V,)*n weights: counts of a sample, or an exact distribution
@@ -81,7 +95,7 @@ def ngram_js(
     if p.shape != q.shape: raise ValueError(f"n-grams of shapes {p.shape} and {q.shape}: take the same n, V")
     if not (_is_weight(p) and _is_weight(q)):
         raise ValueError("n-gram weights must be finite, not negative and not all zero: give longer rows")
-    d = js(p.ravel()/p.sum(), q.ravel()/q.sum())
+    d = js(_normalised(p), _normalised(q))
     return float(np.clip(d, 0, np.log(2)))
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #6e7b4ea0
@@ -91,10 +105,12 @@ def distinct(
     real:Tensor|np.ndarray|None=None, # (N,L) bool; everything if absent
 )->float: # NaN if no row is that long
     "Give the share of different n-grams among all"
-    x, real = _read(x, real)
-    code, whole = _windows(x, real, n, int(x.max()) + 1)
+    ids, exists = _read(x, real)
+    V = int(ids.max()) + 1
+    code, whole = _windows(ids, exists, n, V)
     if not whole.any(): return np.nan
-    return len(np.unique(code[whole]))/whole.sum()
+    different = np.unique(code[whole])
+    return len(different)/whole.sum()
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #4c323d05
 def token_entropy(
@@ -102,13 +118,16 @@ def token_entropy(
     real:Tensor|np.ndarray|None=None, # (N,L) bool; everything if absent
 )->float: # nats
     "Average over rows the entropy of the row's own characters"
-    x, real = _read(x, real)
-    V = int(x.max()) + 1
-    row = real.nonzero()[0]
-    flat = np.bincount(row*V + x[real], minlength=len(x)*V)
-    count = flat.reshape(len(x), V)[real.any(1)]
+    ids, exists = _read(x, real)
+    V = int(ids.max()) + 1
+    row = exists.nonzero()[0]
+    code = row*V + ids[exists]
+    flat = np.bincount(code, minlength=len(ids)*V)
+    table = flat.reshape(len(ids), V)
+    count = table[exists.any(1)]
     shares = count/count.sum(1, keepdims=True)
-    return float(entr(shares).sum(1).mean())
+    entropy = entr(shares).sum(1)
+    return float(entropy.mean())
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #5be5101e
 def repeats(
@@ -117,58 +136,81 @@ def repeats(
     real:Tensor|np.ndarray|None=None, # (N,L) bool; everything if absent
 )->float:
     "Give the share of positions inside an n-gram that occurred earlier in the same row"
-    x, real = _read(x, real)
-    code, whole = _windows(x, real, n, int(x.max()) + 1)
-    number = np.unique(code[whole], return_inverse=True)[1]
-    key = whole.nonzero()[0]*whole.size + number # a row's own n-grams only
+    ids, exists = _read(x, real)
+    V = int(ids.max()) + 1
+    code, whole = _windows(ids, exists, n, V)
+    number = _renumbered(code[whole])
+    row = whole.nonzero()[0]
+    key = row*whole.size + number # a row's own n-grams only
     _, first, which = np.unique(key, return_index=True, return_inverse=True)
-    again, copied = np.zeros_like(whole), np.zeros_like(real)
-    again[whole] = first[which] < np.arange(len(which))
-    for i in range(n): copied[:, i:i+again.shape[1]] |= again
-    return float(copied.sum()/real.sum())
+    again = np.zeros_like(whole)
+    place = np.arange(len(which))
+    again[whole] = first[which] < place
+    copied = np.zeros_like(exists)
+    W = again.shape[1]
+    for i in range(n): copied[:, i:i+W] |= again
+    return float(copied.sum()/exists.sum())
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #8983582d
+def _log_probabilities(log_prob, x, n): # (N,) float64, checked; n (N,) characters of each row
+    rows = torch.as_tensor(x).long()
+    with torch.no_grad(): given = torch.as_tensor(log_prob(rows))
+    lp = given.double().cpu().numpy()
+    if lp.shape != n.shape or np.isnan(lp).any() or (lp > 1e-4*n).any():
+        raise ValueError(f"log_prob gave {lp.shape} values for {len(n)} rows, NaN or above 0: "
+                         "return one log-probability per row")
+    return lp
+
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c002
 def exact_nll(
     log_prob:Callable, # (N,L) ids -> (N,) natural log-probability of each row
     x:Tensor|np.ndarray|list, # (N,L) ids
     real:Tensor|np.ndarray|None=None, # (N,L) bool; everything if absent
 )->tuple: # mean, its standard error over rows (NaN for a single row)
     "Measure the negative log-likelihood per character, in nats"
-    n = _read(x, real)[1].sum(1)
-    with torch.no_grad(): lp = torch.as_tensor(log_prob(torch.as_tensor(x).long()))
-    lp = lp.double().cpu().numpy()
-    if lp.shape != n.shape or np.isnan(lp).any() or (lp > 1e-4*n).any():
-        raise ValueError(f"log_prob gave {lp.shape} values for {len(n)} rows, NaN or above 0: "
-                         "return one log-probability per row")
+    _, exists = _read(x, real)
+    n = exists.sum(1)
+    lp = _log_probabilities(log_prob, x, n)
     mean = -lp.sum()/n.sum()
     with np.errstate(invalid='ignore'): rest = -lp - mean*n
     if len(n) == 1: return float(mean), np.nan
-    return float(mean), float(rest.std(ddof=1)/n.mean()/len(n)**.5)
+    spread = rest.std(ddof=1)/n.mean()
+    error = spread/len(n)**.5
+    return float(mean), float(error)
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #71253b9a
 class Judge(nn.Module):
     "A recurrent network that predicts every token of a `shifted` row from those before it"
+    legal:Tensor
     def __init__(self,
         legal:Tensor, # (L,V) bool, ids a clean token may take
         d:int=384, # width
     ):
         super().__init__()
-        self.config, V = dict(d=d), legal.shape[1]
+        self.config = dict(d=d)
         self.register_buffer('legal', legal)
-        self.ids, self.rnn, self.head = nn.Embedding(V, d), nn.LSTM(d, d, batch_first=True), nn.Linear(d, V)
+        V = legal.shape[1]
+        self.ids = nn.Embedding(V, d)
+        self.rnn = nn.LSTM(d, d, batch_first=True)
+        self.head = nn.Linear(d, V)
 
     def forward(self, x:Tensor, t:float, real:Tensor, at:Tensor|None=None)->Denoised:
         "Score ids; t and real are not used, at (L,) long are the places of the columns"
         states, _ = self.rnn(self.ids(x))
         legal = self.legal if at is None else self.legal[at]
-        logits = self.head(states).masked_fill(~legal, -torch.inf)
-        return Denoised(logits, states)
+        scores = self.head(states)
+        return Denoised(scores.masked_fill(~legal, -torch.inf), states)
 
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c003
 def load_judge(path:str|Path, L:int|None=None)->tuple: # as `load_denoiser`
     "Load a judge; raise ValueError if the file is missing, damaged, of another shape, or none"
     return load_net(path, Judge, ('legal',), L)
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #56c8676f
+def _own(logits, x): # (...,V), (...) ids -> (...) log-probability of each id
+    logp = logits.double().log_softmax(-1)
+    return logp.gather(-1, x[..., None])[..., 0]
+
 def judged_by(
     judge:Judge,
     space:TokenSpace,
@@ -177,12 +219,12 @@ def judged_by(
     "Turn a judge into a log-probability of rows"
     def score(x):
         moved, ok, _ = shifted(space, x, None, None)
-        logp = judge(moved, 0., ok).logits.double().log_softmax(-1)
-        own = logp.gather(-1, x[..., None])[..., 0]
+        own = _own(judge(moved, 0., ok).logits, x)
         return torch.where(ok, own, 0.).sum(1)
     def log_prob(x):
-        parts = torch.as_tensor(x).long().split(batch)
-        return torch.cat([score(part) for part in parts])
+        ids = torch.as_tensor(x).long()
+        parts = [score(part) for part in ids.split(batch)]
+        return torch.cat(parts)
     return log_prob
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #e6cb1f29
@@ -194,36 +236,48 @@ def self_confidence(
 )->float: # nats, at most 0
     "Average the log-probability a denoiser gives to the characters of finished text"
     _read(x, real)
-    x = torch.as_tensor(x).long()
-    real = torch.ones_like(x).bool() if real is None else torch.as_tensor(real, device=x.device).bool()
+    ids = torch.as_tensor(x).long()
+    if real is None: real = torch.ones_like(ids)
+    flags = torch.as_tensor(real, device=ids.device)
+    exists = flags.bool()
     def score(x, real):
-        logits = denoise(x, 0., real).logits.double()
-        own = logits.log_softmax(-1).gather(-1, x[..., None])
-        return own[..., 0][real]
-    with torch.no_grad(): parts = [score(*p) for p in zip(x.split(batch), real.split(batch))]
+        out = denoise(x, 0., real)
+        return _own(out.logits, x)[real]
+    batches = zip(ids.split(batch), exists.split(batch))
+    with torch.no_grad(): parts = [score(*p) for p in batches]
     return float(torch.cat(parts).mean())
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #58949a06
 def _judged(score, wrong, among=None): # -> (N,L) float, (N,L) bool, (N,L) bool
-    score, wrong = (torch.as_tensor(v).detach().cpu().numpy() for v in (score, wrong))
+    score = torch.as_tensor(score).detach().cpu().numpy()
+    wrong = torch.as_tensor(wrong).detach().cpu().numpy()
     wrong = wrong.astype(bool)
-    among = np.ones(wrong.shape) if among is None else torch.as_tensor(among).cpu().numpy()
-    use = among.astype(bool)
+    use = _flags(among, wrong.shape)
     if score.ndim != 2 or not score.shape == wrong.shape == use.shape:
         raise ValueError(f"score {score.shape}, wrong {wrong.shape}, among {use.shape}: give (N,L) alike")
     if np.isnan(score[use]).any():
         raise ValueError("a score is NaN: repair the model or exclude it by `among`")
     return score, wrong, use
 
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c005
+def _area(a, b): # weight of wrong and of right positions at each level of the score
+    lower = b[::-1].cumsum()[::-1]
+    above = lower - b/2
+    pairs = a.sum()*b.sum()
+    return a @ above/pairs
+
 def _areas(score, wrong, use, W): # W (R,N) how often each row counts -> (R,)
-    row, y = use.nonzero()[0], wrong[use]
+    row = use.nonzero()[0]
+    y = wrong[use]
     level = np.unique(score[use], return_inverse=True)[1]
-    def area(w): # wrong at each level times right above it
-        a, b = (np.bincount(level[k], w[row[k]], level.max() + 1) for k in (y, ~y))
-        above = b[::-1].cumsum()[::-1] - b/2
-        return a @ above/(a.sum()*b.sum())
     if not 0 < y.sum() < y.size:
         raise ValueError(f"{y.sum()} of {y.size} positions are wrong: an area needs both wrong and right")
+    levels = level.max() + 1
+    def at_levels(w, k): return np.bincount(level[k], w[row[k]], levels)
+    def area(w):
+        a = at_levels(w, y)
+        b = at_levels(w, ~y)
+        return _area(a, b)
     with np.errstate(invalid='ignore'): return np.array([area(w) for w in W])
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #dc621eb0
@@ -233,10 +287,28 @@ def roc_auc(
     among:Tensor|np.ndarray|None=None, # (N,L) bool, positions that count; all if absent
 )->float:
     "Give the chance that a wrong position scores below a right one"
-    s = _judged(score, wrong, among)
-    return float(_areas(*s, np.ones((1, len(s[0]))))[0])
+    score, wrong, use = _judged(score, wrong, among)
+    once = np.ones((1, len(score)))
+    areas = _areas(score, wrong, use, once)
+    return float(areas[0])
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #1b448be2
+def _last_score(score, k): # (N,L) scores, (N,) numbers -> (N,1) the k-th lowest of each row
+    ordered = np.sort(score, 1)
+    place = np.maximum(k - 1, 0)
+    return np.take_along_axis(ordered, place[:, None], 1)
+
+def _precision(wrong, below, tied, k): # (N,L) bool: certainly chosen, chosen in part; (N,) numbers
+    free = k - below.sum(1)
+    ties = np.maximum(tied.sum(1), 1)
+    part = free/ties
+    in_ties = (wrong & tied).sum(1)
+    certain = (wrong & below).sum(1)
+    hits = certain + part*in_ties
+    share = hits/np.maximum(k, 1)
+    return np.where(k > 0, share, np.nan)
+
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c006
 def precision_at(
     score:Tensor|np.ndarray, # (N,L) higher = keep
     wrong:Tensor|np.ndarray, # (N,L) bool
@@ -245,18 +317,24 @@ def precision_at(
 )->np.ndarray: # (N,) NaN for a row without positions
     "Give the share of wrong positions among the k worst-scored of each row"
     score, wrong, use = _judged(score, wrong, among)
-    k = torch.as_tensor(k).cpu().numpy()
-    if (k < 1).any(): raise ValueError(f"k={k.min()}: take one position at least")
-    k = np.minimum(k, use.sum(1))
+    asked = _array(k)
+    if (asked < 1).any(): raise ValueError(f"k={asked.min()}: take one position at least")
+    number = np.minimum(asked, use.sum(1))
     s = np.where(use, score, np.inf)
-    last = np.take_along_axis(np.sort(s, 1), np.maximum(k - 1, 0)[:, None], 1)
+    last = _last_score(s, number)
     below = use & (s < last)
     tied = use & (s == last)
-    open = (k - below.sum(1))/np.maximum(tied.sum(1), 1)
-    hits = (wrong & below).sum(1) + open*(wrong & tied).sum(1)
-    return np.where(k > 0, hits/np.maximum(k, 1), np.nan)
+    return _precision(wrong, below, tied, number)
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #affe9c72
+def _resampled(N, n, seed): # (1+n,N) how often each row counts: once, and in n resamples
+    rng = np.random.default_rng(seed)
+    even = np.full(N, 1/N)
+    counts = rng.multinomial(N, even, n)
+    once = np.ones((1, N))
+    return np.concatenate([once, counts])
+
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c007
 def detection(
     score:Tensor|np.ndarray, # (N,L) higher = keep
     wrong:Tensor|np.ndarray, # (N,L) bool
@@ -267,15 +345,15 @@ def detection(
     seed:int=0,
 )->dict: # auc, precision, each with _low and _high; wrong
     "Measure how well a score finds wrong positions, with intervals over rows"
-    s = score, wrong, use = _judged(score, wrong, among)
-    N = len(use)
-    W = np.random.default_rng(seed).multinomial(N, np.full(N, 1/N), n)
-    W = np.concatenate([np.ones((1, N)), W])
-    draws = dict(auc=_areas(*s, W)) | means(dict(precision=precision_at(score, wrong, k, use)), W)
-    q = [50*(1 - level), 50*(1 + level)]
-    ends = {name: np.nanpercentile(v[1:], q) for name, v in draws.items()}
-    out = {name: v[0] for name, v in draws.items()} | {'wrong': wrong[use].mean()}
-    out |= {name + end: v for name, lh in ends.items() for end, v in zip(('_low', '_high'), lh)}
+    score, wrong, use = _judged(score, wrong, among)
+    W = _resampled(len(use), n, seed)
+    precision = dict(precision=precision_at(score, wrong, k, use))
+    draws = dict(auc=_areas(score, wrong, use, W)) | means(precision, W)
+    q = 50*(1 - level), 50*(1 + level)
+    out = dict(wrong=wrong[use].mean())
+    for name, v in draws.items():
+        low, high = np.nanpercentile(v[1:], q)
+        out |= {name: v[0], f'{name}_low': low, f'{name}_high': high}
     return {name: float(out[name]) for name in sorted(out)}
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #ecefe244
@@ -287,9 +365,22 @@ def kendall(
     b = np.asarray(b, float)
     if a.shape != b.shape or a.ndim != 1 or len(a) < 2:
         raise ValueError(f"figures {a.shape} and {b.shape}: rank the same two or more models on both sides")
-    return float(kendalltau(a, b).statistic)
+    found = kendalltau(a, b)
+    return float(found.statistic)
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #873e7cc7
+def _ranked_first(s, truth): # (M,S), (M,) -> how often the truly best model is first, ties shared
+    first = s == s.max(0)
+    best = truth == truth.max()
+    hits = first[best].sum(0)
+    return (hits/first.sum(0)).mean()
+
+def _check_scores(s, truth):
+    if s.ndim != 2 or min(s.shape) < 2 or truth.shape != s.shape[:1] or len(set(truth)) < 2:
+        raise ValueError(f"scores {s.shape}, truth {truth.shape}: give (M,S) and (M,), M and S at least 2, "
+                         "of models that differ in truth")
+
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c008
 def stability(
     scores:np.ndarray|list, # (M,S) one figure per model and seed
     truth:np.ndarray|list, # (M,) the true value of each model, in the same direction
@@ -299,16 +390,14 @@ def stability(
     if better not in ('more', 'less'): raise ValueError(f"better={better!r} must be 'more' or 'less'")
     sign = 1 if better == 'more' else -1
     s = sign*np.asarray(scores, float)
-    truth = sign*np.asarray(truth, float)
-    if s.ndim != 2 or min(s.shape) < 2 or truth.shape != s.shape[:1] or len(set(truth)) < 2:
-        raise ValueError(f"scores {s.shape}, truth {truth.shape}: give (M,S) and (M,), M and S at least 2, "
-                         "of models that differ in truth")
+    right = sign*np.asarray(truth, float)
+    _check_scores(s, right)
     noise = s.var(1, ddof=1).mean()
-    top = s == s.max(0)
-    tau = np.nan_to_num([kendall(v, truth) for v in s.T]).mean()
-    best = (top[truth == truth.max()].sum(0)/top.sum(0)).mean()
-    out = dict(variance=noise, kendall=tau, best=best)
-    if noise > 0: out['separation'] = s.mean(1).std(ddof=1)/noise**.5
+    correlations = [kendall(v, right) for v in s.T]
+    tau = np.nan_to_num(correlations).mean()
+    out = dict(variance=noise, kendall=tau, best=_ranked_first(s, right))
+    spread = s.mean(1).std(ddof=1)
+    if noise > 0: out['separation'] = spread/noise**.5
     return {k: float(v) for k, v in out.items()}
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #216cc128
@@ -319,52 +408,75 @@ class Matched(NamedTuple):
     entropy: np.ndarray # (K,S) entropy of the first minus the second, seed by seed
     quality: np.ndarray # (K,S) quality of the first minus the second, seed by seed
 
+def _figures(c): # (entropy, quality) of the configurations of a method, as arrays
+    h, q = c
+    return np.asarray(h, float), np.asarray(q, float)
+
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c009
 def at_equal_entropy(
     a:tuple, b:tuple, # each (entropy, quality), both (C,S): configurations, seeds; C may differ
     tol:float=.02, # nats, between means over seeds
 )->Matched:
     "Pair the configurations of two methods whose entropies agree, and subtract their qualities"
-    (ha, qa), (hb, qb) = [[np.asarray(v, float) for v in c] for c in (a, b)]
+    ha, qa = _figures(a)
+    hb, qb = _figures(b)
     if ha.ndim != 2 or ha.shape != qa.shape or hb.shape != qb.shape or ha.shape[1:] != hb.shape[1:]:
         raise ValueError(f"entropies {ha.shape}, {hb.shape}, qualities {qa.shape}, {qb.shape}: "
                          "give (C,S) figures of both methods over the same seeds")
-    gap = abs(ha.mean(1)[:, None] - hb.mean(1))
-    i = (gap.min(1) <= tol).nonzero()[0]
+    mean = ha.mean(1)
+    gap = abs(mean[:, None] - hb.mean(1))
+    near = gap.min(1) <= tol
+    i = near.nonzero()[0]
     j = gap[i].argmin(1)
-    return Matched(i, j, ha[i] - hb[j], qa[i] - qb[j])
+    entropy = ha[i] - hb[j]
+    quality = qa[i] - qb[j]
+    return Matched(i, j, entropy, quality)
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #0f825e39
 class TextReference(NamedTuple):
     "Distributions and likelihood that sampled text is compared with"
     V: int                      # clean ids are 0..V-1
     grams: dict = {}            # n -> (V,)*n exact distribution, or counts of reference rows
-    log_prob: Callable = None   # (N,L) ids -> (N,) natural log-probability: exact, or a judge's
+    log_prob: Callable|None = None # (N,L) ids -> (N,) natural log-probability: exact, or a judge's
 
 def text_reference(
     x:Tensor|np.ndarray|list, # (N,L) ids of reference rows
     V:int, # clean ids are 0..V-1
-    log_prob:Callable=None, # (N,L) ids -> (N,) natural log-probability of each row
+    log_prob:Callable|None=None, # (N,L) ids -> (N,) natural log-probability of each row
     real:Tensor|np.ndarray|None=None, # (N,L) bool; everything if absent
     orders:tuple=(1, 2, 3),
 )->TextReference:
     "Count the n-grams of reference rows"
-    return TextReference(V, {n: ngram_counts(x, n, V, real) for n in orders}, log_prob)
+    grams = {n: ngram_counts(x, n, V, real) for n in orders}
+    return TextReference(V, grams, log_prob)
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #62d3d30e
+def _variety(x, real): # name -> number
+    out = {'variety/entropy': token_entropy(x, real)}
+    out['variety/repeats'] = repeats(x, real=real)
+    for n in (2, 3, 4): out[f'variety/distinct_{n}'] = distinct(x, n, real)
+    return out
+
+def _quality(x, ref, real): # name -> number, where the reference has what it is compared with
+    out = {}
+    for n, grams in ref.grams.items():
+        counts = ngram_counts(x, n, ref.V, real)
+        if counts.any(): out[f'quality/js_{n}'] = ngram_js(counts, grams)
+    if ref.log_prob is None: return out
+    out['quality/nll'], out['quality/nll_se'] = exact_nll(ref.log_prob, x, real)
+    return out
+
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c00a
 def evaluate_text(
     x:Tensor|np.ndarray|list, # (N,L) ids
     ref:TextReference,
-    denoise:Callable=None, # the model that sampled them, for its confidence in itself
+    denoise:Callable|None=None, # the model that sampled them, for its confidence in itself
     real:Tensor|np.ndarray|None=None, # (N,L) bool; everything if absent
 )->dict: # name -> float
     "Compute every metric of one set of samples; what is undefined for it is omitted"
     _read(x, real, ref.V)
-    out = {'variety/entropy': token_entropy(x, real), 'variety/repeats': repeats(x, real=real)}
-    out |= {f'variety/distinct_{n}': distinct(x, n, real) for n in (2, 3, 4)}
-    counts = {n: ngram_counts(x, n, ref.V, real) for n in ref.grams}
-    out |= {f'quality/js_{n}': ngram_js(c, ref.grams[n]) for n, c in counts.items() if c.any()}
-    if ref.log_prob: out['quality/nll'], out['quality/nll_se'] = exact_nll(ref.log_prob, x, real)
-    if denoise: out['self/confidence'] = self_confidence(denoise, x, real)
+    out = _variety(x, real) | _quality(x, ref, real)
+    if denoise is not None: out['self/confidence'] = self_confidence(denoise, x, real)
     return {k: float(out[k]) for k in sorted(out) if not np.isnan(out[k])}
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #cefab34b
@@ -377,13 +489,16 @@ def heldout_text_metrics(
 )->list: # one dict of metrics per seed
     "Evaluate random subsets of fresh rows as if they were samples"
     if not 0 < n <= len(x): raise ValueError(f"{n} rows asked of {len(x)} fresh ones: ask for no more")
+    ids = torch.as_tensor(x)
     out = []
     for s in seeds:
-        rows = np.random.default_rng(s).choice(len(x), n, replace=False)
-        flags = None if real is None else torch.as_tensor(real)[rows]
-        out.append(judge(torch.as_tensor(x)[rows], flags))
+        rng = np.random.default_rng(s)
+        rows = rng.choice(len(x), n, replace=False)
+        exists = None if real is None else torch.as_tensor(real)[rows]
+        out.append(judge(ids[rows], exists))
     return out
 
+# %% ../../nbs/6_evaluate/02_text_metrics.ipynb #7e10c00b
 BETTER_TEXT = {
     'quality/nll': 'heldout', 'quality/js_1': 'less', 'quality/js_2': 'less', 'quality/js_3': 'less',
     'variety/entropy': 'heldout', 'variety/repeats': 'heldout', 'variety/distinct_2': 'heldout',

@@ -27,8 +27,10 @@ def compare(
         outs = [generate(model, method=m, seed=s, **call) for s in seeds]
         values = [float(metric(out.ids)) for out in outs]
         low, high = interval(values)
-        nfe = np.mean([out.nfe.double().mean().item() for out in outs])
-        rows[m.name] = dict(mean=np.mean(values), low=low, high=high, nfe=nfe, seeds=len(seeds))
+        nfe = [out.nfe.double().mean().item() for out in outs]
+        row = dict(mean=np.mean(values), low=low, high=high)
+        row |= dict(nfe=np.mean(nfe), seeds=len(seeds))
+        rows[m.name] = row
     return pd.DataFrame(rows).T
 
 # %% ../../nbs/6_evaluate/07_tune.ipynb #09014290
@@ -49,9 +51,11 @@ def tune(
     **call, # of `generate`
 )->Tuned:
     "Choose a method's parameters by a metric of its samples"
-    tried = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    combinations = itertools.product(*grid.values())
+    tried = [dict(zip(grid, values)) for values in combinations]
     if not tried: raise ValueError(f"grid={grid}: give at least one value of each parameter")
     made = [as_method(method, parameters) for parameters in tried]
     table = compare(model, made, metric, seeds, **call)
-    best = int(table['mean'].argmax() if largest else table['mean'].argmin())
+    means = table['mean']
+    best = means.argmax() if largest else means.argmin()
     return Tuned(made[best], tried[best], table)

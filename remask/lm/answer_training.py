@@ -103,9 +103,9 @@ class AnswerTrace:
         self.mask = mask
         self.rows = rows
         self.dtype = dtype
-        self.film = []    # (rows,L) ids after each step
-        self.masked = []  # (B,) masked positions after each step
-        self.remasks = 0  # (B,) remasked tokens
+        self.film:list = []   # (rows,L) ids after each step
+        self.masked:list = [] # (B,) masked positions after each step
+        self.remasks:Tensor|int = 0 # (B,) remasked tokens
 
     def __call__(self, st:StepState, x:Tensor, keep:Tensor)->None:
         "Record one step"

@@ -133,7 +133,7 @@ def quota_from_ratios(
     *ratios:float, # share masked after each step; never rising, the last one 0
 )->Callable: # like `quota_first`
     "Derive the number of unmasked positions from the share still masked after each step"
-    r = ratio_grid(ratios)
+    r = ratio_grid(list(ratios))
     def quota(m, steps):
         if steps != len(ratios):
             raise ValueError(f"{len(ratios)} ratios for {steps} steps: give one each")
@@ -490,7 +490,6 @@ def _draws(answer, draws, noise):
     row = row.repeat_interleave(draws)
     return _Draws(row, n.flatten(), u)
 
-
 # %% ../../nbs/5_lm/01_blocks.ipynb #c81f3a96
 def _masked_logp(ask, space, x0, real, answer, at, draws): # (R,) sum of log p over the masked tokens
     r = draws.row
@@ -532,6 +531,7 @@ def log_likelihood(
 # %% ../../nbs/5_lm/01_blocks.ipynb #5907992c
 class DualStream(nn.Module):
     "Score positions by blocks beside a network (RemeDi, dual stream, arXiv 2509.23653)"
+    _beside:Callable # runs after a layer of the network; defined below
     def __init__(self,
         layers:nn.ModuleList, # of the network: modules from (B,L,D), ... to (B,L,D)
         after:list, # numbers of the layers after which a block reads
@@ -589,9 +589,9 @@ class Streamed(nn.Module):
         super().__init__()
         self.config = net.config
         self.net, self.name = net, name
-        self.second = DualStream(net.blocks, after, net.config['d'])
+        self.second = DualStream(net.blocks, after, int(net.config['d']))
 
-    def forward(self, x:Tensor, t, real:Tensor, at:Tensor|None=None)->Denoised:
+    def forward(self, x:Tensor, t:Tensor|float, real:Tensor, at:Tensor|None=None)->Denoised:
         "Run the network, and score positions with the stream"
         out = self.net(x, t, real, at)
         score = {self.name: self.second()}
@@ -617,7 +617,7 @@ def load_scorer(
     "Put a saved head or dual stream on its network; raise ValueError if it does not fit"
     after = open_tensors(path)[1].get('config', {}).get('after')
     if after is not None: return _load_stream(path, net, name)
-    head, origin = load_head(path, net.config['d'])
+    head, origin = load_head(str(path), int(net.config['d']))
     return Headed(net, **{name: head}).eval(), origin
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #bc743a93
@@ -630,7 +630,8 @@ def at_length(
     if net.places.numel() or not net.legal.equal(first.expand_as(net.legal)):
         raise ValueError("the positions of this network are not alike, so it has no other lengths")
     places = net.places.new_zeros(L, 0)
-    other = Denoiser(places, first.repeat(L, 1), **net.config)
+    config:dict = net.config
+    other = Denoiser(places, first.repeat(L, 1), **config)
     of_length = dict(places=other.places, legal=other.legal)
     other.load_state_dict(net.state_dict() | of_length)
     other.train(net.training)

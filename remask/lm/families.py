@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 import torch
 from accelerate import init_empty_weights
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.initialization import no_init_weights
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -47,7 +48,7 @@ FAMILIES['other'] = Family('found by forward passes', shift=None,
 
 # %% ../../nbs/5_lm/02_families.ipynb #7db165aa
 def family_of(
-    config, # of transformers
+    config:PreTrainedConfig,
 )->str: # a name of `FAMILIES`
     "Find the family of a model from its configuration"
     kind = str(getattr(config, 'model_type', '')).lower()
@@ -89,7 +90,7 @@ def _mask_id(tokenizer, config, given):
 
 # %% ../../nbs/5_lm/02_families.ipynb #e39d08bc
 def special_ids(
-    tokenizer, config, # of transformers
+    tokenizer:PreTrainedTokenizerBase, config:PreTrainedConfig,
     mask:int|None=None, # id of MASK, where neither of them names it
     ends:tuple|None=None, # ids that end an answer, where they are others than these two name
 )->Ids:
@@ -108,7 +109,7 @@ def special_ids(
 
 # %% ../../nbs/5_lm/02_families.ipynb #7771ed77
 def context(
-    config, # of transformers
+    config:PreTrainedConfig,
 )->int:
     "Read how many positions a model has"
     for name in 'max_sequence_length', 'max_position_embeddings', 'model_length', 'n_positions':
@@ -117,7 +118,7 @@ def context(
     return 2**31
 
 def block_size(
-    config, # of transformers
+    config:PreTrainedConfig,
 )->int: # 0: there are no blocks
     "Read the positions of a block of the attention"
     family = FAMILIES[family_of(config)]
@@ -198,7 +199,7 @@ def _remake_buffers(net, kind, config):
 LOADERS = 'AutoModelForMaskedLM', 'AutoModelForCausalLM', 'AutoModel'
 
 def loader_of(
-    config, # of transformers
+    config:PreTrainedConfig,
 )->str: # a name of `LOADERS`
     "Find the class of transformers that loads a model; raise ValueError where there is none"
     auto = getattr(config, 'auto_map', None) or {}
@@ -226,7 +227,7 @@ def _load_published(config, path, name, how):
 DTYPES = 'auto', 'float32', 'float16', 'bfloat16', 'float64'
 
 def load_network(
-    config, path:str|Path, # of transformers; folder or name on the hub
+    config:PreTrainedConfig, path:str|Path, # folder or name on the hub
     **how, # of transformers: dtype, device_map, quantization_config ...
 )->torch.nn.Module:
     "Load a network of transformers, or one that brings its code; raise ValueError where weights are missing"

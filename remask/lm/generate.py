@@ -9,6 +9,7 @@ __all__ = ['as_method', 'plain_space', 'Output', 'generate']
 from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from ..core.tokens import TokenSpace
 from ..core.schedules import linear
 from ..core.denoiser import Denoised, Denoiser
@@ -48,7 +49,7 @@ def _as_denoise(model, V): # (x, t, real) -> Denoised with V columns
         out = model(x)
         logits = getattr(out, 'logits', out)
         missing = V - logits.shape[-1]
-        if missing > 0: logits = torch.nn.functional.pad(logits, (0, missing), value=-torch.inf)
+        if missing > 0: logits = pad(logits, (0, missing), value=-torch.inf)
         return Denoised(logits[..., :V])
     return denoise
 
@@ -58,7 +59,8 @@ def _start(model, ids, length, vocab_size, mask_id, num_samples): # the id space
     if length is None and ids is not None: length = ids.shape[1]
     if isinstance(model, Denoiser): space = TokenSpace(mask_id, -1, model.legal.cpu())
     else:
-        missing = [k for k, v in dict(length=length, vocab_size=vocab_size).items() if v is None]
+        needed = dict(length=length, vocab_size=vocab_size)
+        missing = [k for k, v in needed.items() if v is None]
         if missing: raise ValueError(f"{' and '.join(missing)} missing: give positions and number of ids")
         space = plain_space(length, vocab_size, mask_id)
     if ids is None: return space, torch.full((num_samples, space.L), mask_id)
@@ -74,10 +76,12 @@ class Output(NamedTuple):
 
 def _sample_rows(model, space, x, m, steps, seed, batch): # Output of a model that is no language model
     network = model if isinstance(model, Denoiser) else _as_denoise(model, space.V)
-    ts = m.times(steps, linear, torch.ones(1, space.L, dtype=torch.bool))
+    real = torch.ones(1, space.L, dtype=torch.bool)
+    ts = m.times(steps, linear, real)
     numbers = torch.arange(len(x), device=x.device)
     def process(counter): return Process(count_nfe(network, counter), linear, space)
-    rows, nfe = zip(*sample_batches(process, m, x, ts, numbers, seed, batch))
+    batches = sample_batches(process, m, x, ts, numbers, seed, batch)
+    rows, nfe = zip(*batches)
     return Output(torch.cat(rows), torch.cat(nfe))
 
 # %% ../../nbs/5_lm/08_generate.ipynb #af3545cf
@@ -88,15 +92,22 @@ class _Task(NamedTuple): # what a language model is asked for
     chat: bool
     samples: int   # answers to each prompt
 
+# %% ../../nbs/5_lm/08_generate.ipynb #3a0e7c09
 def _answer(hub, m, task, steps, seed, batch): # Output of a language model
-    how = GenerationOptions(m.policy, m.draw, task.block, max(1, steps*task.block//task.length))
-    how, repeated = hub.fitted_options(how), [p for p in task.prompts for _ in range(task.samples)]
-    (x, real), rows, nfe, texts = hub.rows(repeated, task.length, task.chat), [], [], []
-    space, numbers = hub.space(x.shape[1], ()), torch.arange(len(x), device=x.device)
-    for k in range(0, len(x), batch):
+    of_block = max(1, steps*task.block//task.length)
+    options = GenerationOptions(m.policy, m.draw, task.block, of_block)
+    how = hub.fitted_options(options)
+    repeated = [p for p in task.prompts for _ in range(task.samples)]
+    x, real = hub.rows(repeated, task.length, task.chat)
+    N, L = x.shape
+    space = hub.space(L, ())
+    numbers = torch.arange(N, device=x.device)
+    rows, nfe, texts = [], [], []
+    for k in range(0, N, batch):
         part, counter = slice(k, k + batch), NFECounter()
-        out = generate_blocks(hub, space, x[part], how, Noise(seed, numbers[part]), counter.add, real[part])
-        texts += hub.read(out, x.shape[1] - task.length)
+        noise = Noise(seed, numbers[part])
+        out = generate_blocks(hub, space, x[part], how, noise, counter.add, real[part])
+        texts += hub.read(out, L - task.length)
         rows.append(out)
         nfe.append(counter.rows)
     return Output(torch.cat(rows), torch.cat(nfe), texts)

@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import chunked, patch
 from jinja2.exceptions import TemplateError
 from lm_eval.__main__ import cli_evaluate
-from lm_eval.api.model import LM
+from lm_eval.api.model import LM, CacheHook
 from lm_eval.api.registry import model_registry, register_model
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import (get_rolling_token_windows, make_disjoint_window, simple_parse_args_string,
@@ -32,7 +32,7 @@ from .hub import lm_policy, load_hub, semi_autoregressive
 def _ids(tokenizer, text): return tokenizer(text, add_special_tokens=False)['input_ids']
 
 def pair_ids(
-    tokenizer, before:str, after:str, # context, continuation
+    tokenizer:Callable, before:str, after:str, # of transformers; context, continuation
 )->tuple: # ids of both together, number of them in the context
     "Tokenize context and continuation, and separate the two (LLaDA's rule)"
     blanks = len(before) - len(before.rstrip())
@@ -157,10 +157,12 @@ class HarnessLM(_Requests):
         self.hub, self.how, self.answer = hub, how, answer
         self.draws, self.seed = draws, seed
         self.batch, self.greedy = batch, greedy
-        self.tokenizer, self._device = hub.tokenizer, hub.device
+        self.tokenizer:Any = hub.tokenizer
+        self._device = hub.device
         self.max_length = hub.facts.context
         self.gen_length, self.without = None, ()
-        self.template, self.args = None, {}
+        self.template = None
+        self.args:dict = {}
 
 # %% ../../nbs/5_lm/05_harness.ipynb #9a2762cb
 def _packed(hub, rows, left=False): # (B,L) ids and (B,L) bool of positions that exist
@@ -258,8 +260,8 @@ def score(self:HarnessLM,
     done:Callable=lambda k, result: None, # called with number and result of a row when it is complete
 )->list: # (bound, is_greedy) of each row
     "Bound the log-likelihood of rows of tokens of any length"
-    windows = [_row_windows(self, *row, k) for k, row in enumerate(rows)]
-    parts = [[] for _ in windows]
+    windows = [_row_windows(self, ids, P, k) for k, (ids, P) in enumerate(rows)]
+    parts:list = [[] for _ in windows]
     out = [_total(self, [])]*len(windows)
     jobs = [w for of_row in windows for w in of_row]
     for w, result in _results(self, jobs, disable_tqdm):
@@ -438,7 +440,7 @@ def get_model_info(self:HarnessLM)->dict:
 
 # %% ../../nbs/5_lm/05_harness.ipynb #e25e8d2f
 @patch
-def set_cache_hook(self:HarnessLM, cache_hook)->None:
+def set_cache_hook(self:HarnessLM, cache_hook:CacheHook)->None:
     "Take lm-eval's cache; raise ValueError for one that was made with other settings"
     self.cache_hook, cache = cache_hook, cache_hook.dbdict
     if cache is None: return

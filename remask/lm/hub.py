@@ -10,7 +10,7 @@ __all__ = ['GIVEN', 'SOURCES', 'layers_of', 'put_dual_stream', 'put_head', 'save
 # %% ../../nbs/5_lm/04_hub.ipynb #c24f6e5f
 import hashlib
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, Collection, NamedTuple, Sequence
 import torch
 from fastcore.basics import patch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -64,19 +64,16 @@ def _check_same_model(path, origin, record): # raise unless a head was trained o
             raise ValueError(f"{path}: was trained with {k} {had!r}, this model has {v!r}; use its own")
 
 # %% ../../nbs/5_lm/04_hub.ipynb #e051be8a
-def _is_list_of_blocks(module):
-    if not isinstance(module, nn.ModuleList): return False
-    kinds = {type(block) for block in module}
-    return len(kinds) == 1
+def _is_of_one_class(blocks): return len({type(block) for block in blocks}) == 1
 
 def layers_of(
-    net:nn.Module, # of transformers
+    net:nn.Module|Callable, # of transformers; a function has none
 )->nn.ModuleList:
     "Find the blocks of a network: the longest list of modules of one class"
-    lists = [m for m in net.modules() if _is_list_of_blocks(m)]
+    modules = net.modules() if isinstance(net, nn.Module) else ()
+    lists = [m for m in modules if isinstance(m, nn.ModuleList) and _is_of_one_class(m)]
     if not lists: raise ValueError(f"{type(net).__name__}: has no list of blocks for a dual stream")
     return max(lists, key=len)
-
 
 # %% ../../nbs/5_lm/04_hub.ipynb #8c60bfd4
 def put_dual_stream(
@@ -104,7 +101,7 @@ def put_head(
     after = config.get('after')
     def make_stream(**_): return put_dual_stream(hub, after).second
     if after is None:
-        head, _ = load_head(path, hub.d)
+        head, _ = load_head(str(path), hub.d)
         hub.heads[name] = head.to(hub.device)
     else:
         load_net(path, make_stream, (), None)
@@ -152,7 +149,7 @@ def _as_hub(net, tokenizer, ids, config, name, given): # given: facts by name
 # %% ../../nbs/5_lm/04_hub.ipynb #bd58f6b7
 def load_hub(
     path:str|Path, # folder, or name on the hub
-    heads:dict=(), adapter:str|Path|None=None, # {name: file `save_hub_head` wrote}; folder of a LoRA adapter
+    heads:dict|Sequence=(), adapter:str|Path|None=None, # {name: file `save_hub_head` wrote}; folder of a LoRA adapter
     trust_remote_code:bool=False,
     **how, # facts: mask, ends, shift, time, block; and of transformers: dtype ('bfloat16', ...), device_map
 )->Hub:
@@ -192,6 +189,11 @@ def _check_lengths(coded, answer, mask, most):
                          "positions; shorten one")
 
 # %% ../../nbs/5_lm/04_hub.ipynb #55bdefdd
+def _tokenizer(hub): # raise where there is none
+    if hub.tokenizer is None:
+        raise ValueError(f"{hub.name}: has no tokenizer; it takes ids and no texts")
+    return hub.tokenizer
+
 def _templated(tokenizer, prompt):
     if not tokenizer.chat_template:
         raise ValueError(f"{tokenizer.name_or_path}: has no chat template; use raw prompts")
@@ -204,11 +206,10 @@ def coded(self:Hub,
     chat:bool=False, # put each prompt through the chat template
 )->list: # of lists of ids
     "Tokenize prompts"
-    if self.tokenizer is None:
-        raise ValueError(f"{self.name}: has no tokenizer; it takes ids and no texts")
-    def ids(text): return self.tokenizer(text, add_special_tokens=False)['input_ids']
+    tokenizer = _tokenizer(self)
+    def ids(text): return tokenizer(text, add_special_tokens=False)['input_ids']
     if not chat: return [ids(p) for p in prompts]
-    return [ids(_templated(self.tokenizer, p)) for p in prompts]
+    return [ids(_templated(tokenizer, p)) for p in prompts]
 
 # %% ../../nbs/5_lm/04_hub.ipynb #218cbbb4
 def _pad_left(coded, filler): # lists of ids -> (B,P) ids, (B,P) bool
@@ -248,10 +249,11 @@ def read(self:Hub,
     P:int, # where the answers begin
 )->list: # texts
     "Decode answers up to their first end"
-    ends, texts = self.ids.ends, []
+    tokenizer, ends = _tokenizer(self), self.ids.ends
+    texts = []
     for row in x[:, P:].tolist():
         answer = _before_end(row, ends)
-        texts.append(self.tokenizer.decode(answer, skip_special_tokens=True))
+        texts.append(tokenizer.decode(answer, skip_special_tokens=True))
     return texts
 
 # %% ../../nbs/5_lm/04_hub.ipynb #7387049a
@@ -353,8 +355,8 @@ SOURCES = dict(tps_prob=confidence, entropy=certainty, margin=margin, random=ran
 def lm_policy(
     policy:str='remask', # or 'no_remask', which never remasks
     source:str='tps_prob', # of `SOURCES`, or the name of a head
-    heads:list=(), # names of the heads there are
-    ends:list=(), # ids that are ranked last (LLaDA's EOS suppression)
+    heads:Collection=(), # names of the heads there are
+    ends:Collection=(), # ids that are ranked last (LLaDA's EOS suppression)
 )->Policy:
     "Make a policy by name; raise ValueError for an unknown name and for a head that is missing"
     if source not in {*SOURCES, *heads}:
@@ -449,6 +451,7 @@ def lora(
 )->Hub: # the same, its network with trainable additions
     "Put low-rank additions on every linear layer but the output (LoRA, arXiv 2106.09685)"
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules='all-linear')
+    if not isinstance(hub.net, nn.Module): raise ValueError(f"{hub.name}: is a function and has no layers")
     hub.net = get_peft_model(hub.net, config)
     return hub
 

@@ -9,13 +9,14 @@ __all__ = ['TIMES', 'TEXTS', 'save_small', 'Facts', 'forward_arguments', 'declar
 import inspect, warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, Collection, NamedTuple
 import torch
 from fastcore.basics import patch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig, BertForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast)
 from ..core.tokens import TokenSpace
 from ..core.schedules import linear
 from ..core.denoiser import Denoised
@@ -43,7 +44,7 @@ def save_small(
     ids:int=40, seed:int=0, # of the vocabulary, characters and special ids included
 )->None:
     "Save a small bidirectional model with random weights and a tokenizer of arithmetic"
-    sizes = dict(vocab_size=ids, hidden_size=d, intermediate_size=2*d, max_position_embeddings=context)
+    sizes:dict = dict(vocab_size=ids, hidden_size=d, intermediate_size=2*d, max_position_embeddings=context)
     config = BertConfig(**sizes, num_hidden_layers=layers, num_attention_heads=2, pad_token_id=0)
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
@@ -83,7 +84,7 @@ def _time_of(config, takes, meaning): # (argument, meaning), or ()
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #a2d56201
 def declared_facts(
-    config, # of transformers
+    config:PreTrainedConfig,
     takes:set, # names of the arguments of the forward pass
     **given, # shift, time, block: set by the user
 )->Facts:
@@ -92,7 +93,7 @@ def declared_facts(
     family = FAMILIES[name]
     meaning = given.pop('time', None) or family.time
     time = _time_of(config, takes, meaning)
-    stated = dict(shift=family.shift, block=block_size(config), context=context(config))
+    stated:dict = dict(shift=family.shift, block=block_size(config), context=context(config))
     for k, v in given.items():
         if v is not None: stated[k] = v
     return Facts(name, time=time, **stated)
@@ -109,12 +110,27 @@ def _output_layer(net): # the module that makes logits, where it is one of its o
 
 class Hub(nn.Module):
     "A language model as a denoiser that is evaluated at chosen columns"
-    def __init__(self, net:Callable, tokenizer, ids:Ids, facts:Facts, name:str):
+    device:torch.device # these five are defined below
+    dtype:torch.dtype
+    d:int
+    ask:Callable
+    space:Callable
+    coded:Callable      # and these in `hub`
+    rows:Callable
+    read:Callable
+    fitted_options:Callable
+    answers:Callable
+    def __init__(self,
+        net:Callable, tokenizer:PreTrainedTokenizerBase|None, # a module, or a function
+        ids:Ids, facts:Facts, name:str,
+    ):
         super().__init__()
         self.net, self.tokenizer = net, tokenizer
         self.ids, self.facts, self.name = ids, facts, name
-        self.heads, self.second = nn.ModuleDict(), None
-        self.takes, self.checks = forward_arguments(net), []
+        self.heads = nn.ModuleDict()
+        self.second:nn.Module|None = None
+        self.takes = forward_arguments(net)
+        self.checks:list = []
         self.top = _output_layer(net)
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #f229e440
@@ -236,7 +252,9 @@ def ask(self:Hub,
     x:Tensor, t:Tensor, real:Tensor, at:Tensor, # (B,L) ids, (B,) times, (B,L) bool, (B,w) positions
 )->Denoised:
     "Evaluate some positions of rows that the model takes together"
-    columns = (at - self.facts.shift).clamp(min=0)
+    shift = self.facts.shift
+    if shift is None: raise ValueError(f"{self.name}: its shift is not known; call `verify_facts` first")
+    columns = (at - shift).clamp(min=0)
     inputs = _inputs(self, x, t, real)
     evaluate = _by_output_layer if self.facts.picks else _by_whole_row
     logits, hidden = evaluate(self, x, inputs, columns)
@@ -272,7 +290,7 @@ def _by_length(ask, x, t, real, at): # one call for each set of real positions, 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #7e7369bd
 @patch
 def forward(self:Hub,
-    x:Tensor, t, real:Tensor, at:Tensor, # (B,L) ids, time or (B,), (B,L) bool, (B,w) positions
+    x:Tensor, t:Tensor|float, real:Tensor, at:Tensor, # (B,L) ids, time or (B,), (B,L) bool, (B,w) positions
 )->Denoised:
     "Evaluate some positions of each row"
     t = torch.as_tensor(t, device=x.device, dtype=torch.float)
@@ -321,7 +339,6 @@ def _same_logits(hub, got, want): # got: None where a pass failed
     if got is None or got.shape != want.shape: return False
     return _near(hub, got, want)
 
-
 # %% ../../nbs/5_lm/03_hub_model.ipynb #3fdbee4d
 def _probe_rows(hub, n): # (1,n) ids, every second one masked
     legal = hub.space(1).legal[0]
@@ -358,7 +375,6 @@ def _check_logits(hub, x): # -> logits of the whole row; sets the number of ids
                          "verified; is it trained?")
     _set_columns(hub, whole.shape[-1])
     return whole
-
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #4a2d40c7
 def _some_by_output_layer(hub, x, at): # logits of some columns, or None
@@ -435,7 +451,6 @@ def _probe_text(hub): # (1,L) ids of the first text that the tokenizer knows
         if known and len(ids) > 24: return torch.tensor([ids], device=hub.device)
     return None
 
-
 # %% ../../nbs/5_lm/03_hub_model.ipynb #9cd2e076
 def _gap_of(logp, at, target): # logp: (L,V); nats, or None where neither column predicts the tokens
     own = logp[at, target].mean()
@@ -486,7 +501,7 @@ def _check_time(hub, x):
 @torch.no_grad()
 def verify_facts(
     hub:Hub, # changed in place: facts and checks
-    given:dict=(), # facts that the user has stated, by name
+    given:Collection=(), # facts that the user has stated, by name
 )->Hub: # the same
     "Verify the facts of a model by at most ten forward passes; raise ValueError for one that is wrong"
     hub.checks = [Check('family', hub.facts.family, 'by its configuration')]
@@ -518,7 +533,7 @@ def described(self:Hub)->str:
 # %% ../../nbs/5_lm/03_hub_model.ipynb #bcb9a770
 def wrap(
     net:Callable, # (B,L) ids -> logits, or an output that has them
-    tokenizer=None, # of transformers; None: prompts and answers are ids
+    tokenizer:PreTrainedTokenizerBase|None=None, # None: prompts and answers are ids
     mask:int|None=None, V:int|None=None, # id of MASK; number of ids
     ends:tuple=(), # ids that end an answer
     **facts, # shift, block, time, context
@@ -529,6 +544,6 @@ def wrap(
     special = () if tokenizer is None else tokenizer.all_special_ids
     never = {mask, *special} - set(ends)
     ids = Ids(mask, tuple(ends), V, tuple(sorted(never)))
-    stated = dict(shift=None) | facts
+    stated:dict = dict(shift=None) | facts
     hub = Hub(net, tokenizer, ids, Facts('callable', **stated), 'the callable')
     return verify_facts(hub, facts)

@@ -94,7 +94,7 @@ def messages(
     prompt:str|list, # text, or list of texts and of {'role': ..., 'prompt': ...}
 )->list: # of {'role': ..., 'content': ...}
     "Turn a prompt of OpenCompass into a conversation; raise ValueError for an unknown role"
-    talk = []
+    talk:list = []
     for role, text in _parts(prompt):
         name = ROLES.get(role, role)
         if name not in ROLES.values(): raise ValueError(f"role {role!r}: is none of {', '.join(ROLES)}")
@@ -139,6 +139,10 @@ def _load(path, args, most): # a HarnessLM
     return lm
 
 # %% ../../nbs/5_lm/06_opencompass.ipynb #01715f67
+def _loaded(model): # its HarnessLM
+    if model.lm is None: raise ValueError(f"{model.path}: tokenizer_only=True loads no model to evaluate")
+    return model.lm
+
 def _joined_text(prompt): return ''.join(text for _, text in _parts(prompt))
 
 def _text(model, prompt, to_answer=True): # as the model reads it; to_answer: an answer follows
@@ -166,7 +170,7 @@ def generate(self:MaskedModel,
     stops = [*stopping_criteria, *self.settings.stop_words]
     asked = self.generation_kwargs | kwargs | dict(max_gen_toks=max_out_len, until=stops)
     requests = [_request(_text(self, prompt), asked, k) for k, prompt in enumerate(inputs)]
-    return self.lm.generate_until(requests, disable_tqdm=True)
+    return _loaded(self).generate_until(requests, disable_tqdm=True)
 
 # %% ../../nbs/5_lm/06_opencompass.ipynb #f0a535ad
 def _token_ids(model, text): return model.tokenizer(text, add_special_tokens=False)['input_ids']
@@ -182,7 +186,7 @@ def get_ppl(self:MaskedModel,
     for k, (ids, P) in enumerate(zip(coded, given, strict=True)):
         if not 0 <= P < len(ids):
             raise ValueError(f"input {k}: of {len(ids)} tokens the first {P} are not scored: none is left")
-    scored = self.lm.score(list(zip(coded, given)), disable_tqdm=True)
+    scored = _loaded(self).score(list(zip(coded, given)), disable_tqdm=True)
     def average(result, ids, P): return -result[0]/(len(ids) - P)
     return np.array([*map(average, scored, coded, given)])
 

@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     times: Callable     # (steps, alpha, real) -> times
     reads_complete: float # as in `Method`
 
-CONSTRUCTORS = {} # id -> Entry
+CONSTRUCTORS:dict[str, Entry] = {} # id -> Entry
 
 # %% ../../nbs/4_methods/03_catalogue.ipynb #14f45da3
 def catalogued(

@@ -16,18 +16,29 @@ from .method import Method
 from .catalogue import CATALOGUE, METHOD_INFO
 
 # %% ../../nbs/4_methods/08_exact_benchmark.ipynb #111c1568
+def _heads_read(): # by the methods of the catalogue, one entry a method
+    return [i.needs for i in METHOD_INFO.values() if i.needs]
+
+def _probability_of(table, rows): # (R,L) that a row's own tokens have
+    own = table.exp().gather(-1, rows[..., None])
+    return own[..., 0].clamp(1e-6, 1 - 1e-6)
+
+# %% ../../nbs/4_methods/08_exact_benchmark.ipynb #75c3acca
 def exact_with_heads(
     model:Chain, # of few rows: `markov(3, 4)`
 )->Callable: # (x, t, real) -> Denoised
     "Tabulate a model's exact denoiser; every head that the catalogue reads gives p(token | all others)"
     n, L = model.space.mask + 1, model.space.L
-    rows = torch.cartesian_prod(*[torch.arange(n)]*L)
+    ids = torch.arange(n)
+    rows = torch.cartesian_prod(*[ids]*L)
     table = model.logits(rows)
-    own = table.exp().gather(-1, rows[..., None])[..., 0].clamp(1e-6, 1 - 1e-6)
-    digits, heads = n**torch.arange(L).flip(0), [i.needs for i in METHOD_INFO.values() if i.needs]
+    own = _probability_of(table, rows)
+    digits = n**torch.arange(L).flip(0)
+    heads = _heads_read()
     def denoise(x, t, real):
         k = (x*digits).sum(1)
-        return Denoised(table[k], None, dict.fromkeys(heads, torch.logit(own[k])))
+        score = torch.logit(own[k])
+        return Denoised(table[k], None, dict.fromkeys(heads, score))
     return denoise
 
 # %% ../../nbs/4_methods/08_exact_benchmark.ipynb #7d4dfc34
@@ -36,25 +47,39 @@ def total_variation_of(
     steps:int=16, n:int=6000, # rows drawn
 )->float:
     "Measure the total variation between a method's samples from an exact denoiser and the true distribution"
-    proc = Process(exact_with_heads(model), linear, model.space)
-    x = torch.full((n, model.space.L), model.space.mask)
-    ts = m.times(steps, linear, torch.ones(1, model.space.L, dtype=torch.bool))
-    return tv_to_exact(model, sample(proc, x, ts, m.policy, m.draw, check=False))
+    space = model.space
+    denoise = exact_with_heads(model)
+    proc = Process(denoise, linear, space)
+    x = torch.full((n, space.L), space.mask)
+    real = torch.ones(1, space.L, dtype=torch.bool)
+    ts = m.times(steps, linear, real)
+    rows = sample(proc, x, ts, m.policy, m.draw, check=False)
+    return tv_to_exact(model, rows)
 
 # %% ../../nbs/4_methods/08_exact_benchmark.ipynb #75c3acc8
 _COLUMNS = 'method', 'paper', 'what it does', 'rule', 'exact', 'preserves', 'extra NFE', 'distance'
 
 def _paper(p): return f'[{p}](https://arxiv.org/abs/{p})' if p[:4].isdigit() else p
 
+def _row(cells): return f"| {' | '.join(cells)} |"
+
 def _line(k, info, distance):
     exact = 'yes' if info.exact else 'no'
-    extra = f'{info.extra}, head {info.needs}' if info.needs else info.extra
-    known = [f'`{k}`', _paper(info.paper), info.what, f'`{info.rule}`', exact]
-    cells = [*known, CATALOGUE[k].preserves, extra, f'{distance:.3f}']
-    return f"| {' | '.join(cells)} |"
+    extra = info.extra
+    if info.needs: extra += f', head {info.needs}'
+    name, rule = f'`{k}`', f'`{info.rule}`'
+    preserves = CATALOGUE[k].preserves
+    first = [name, _paper(info.paper), info.what, rule]
+    last = [exact, preserves, extra, f'{distance:.3f}']
+    return _row(first + last)
 
+# %% ../../nbs/4_methods/08_exact_benchmark.ipynb #75c3acc9
 def method_table()->str: # lines of Markdown
     "Measure every method of the catalogue and write the table of methods"
     model = markov(3, 4, .5, seed=1)
-    lines = [_line(k, info, total_variation_of(CATALOGUE[k], model)) for k, info in METHOD_INFO.items()]
-    return '\n'.join([f"| {' | '.join(_COLUMNS)} |", '|---'*8 + '|', *lines])
+    rule = '|---'*len(_COLUMNS)
+    lines = [_row(_COLUMNS), rule + '|']
+    for k, info in METHOD_INFO.items():
+        distance = total_variation_of(CATALOGUE[k], model)
+        lines.append(_line(k, info, distance))
+    return '\n'.join(lines)

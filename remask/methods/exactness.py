@@ -9,13 +9,14 @@ __all__ = ['row_kl', 'neighbour_tv', 'distinct_share', 'token_nll', 'valid_share
 
 # %% ../../nbs/4_methods/09_exactness.ipynb #7ec7e003
 import time
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 import numpy as np, torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 from ..core.tokens import fully_masked
 from ..core.schedules import linear
 from ..core.denoiser import Denoised
+from ..core.exact import Chain
 from ..core.sampler import Noise, Policy, Process, categorical, sample
 from ..core.fast import NFECounter, count_nfe
 from ..policies.dependence import pairwise_dependence
@@ -24,7 +25,7 @@ from .registry import dependence_method
 
 # %% ../../nbs/4_methods/09_exactness.ipynb #7ec7e007
 def row_kl(
-    model, # exactly solvable model whose rows can be enumerated
+    model:Any, # exactly solvable model whose rows can be enumerated
     x:Tensor, # (N,L) sampled rows
 )->float:
     "Measure KL(q || p) of the empirical distribution q of the rows"
@@ -41,11 +42,11 @@ def row_kl(
 
 # %% ../../nbs/4_methods/09_exactness.ipynb #7ec7e010
 def neighbour_tv(
-    model, # a Markov chain whose tokens are its states
+    model:Chain, # a Markov chain whose tokens are its states
     x:Tensor, # (N,L) sampled rows
 )->float:
     "Measure the total variation of neighbouring pairs, averaged over places"
-    V = model.emit.shape[1]
+    V = len(model.first)
     marginal, exact = model.first, []
     for _ in range(model.L - 1):
         joint = marginal[:, None]*model.step
@@ -58,18 +59,18 @@ def neighbour_tv(
     return float(distance.mean()/2)
 
 # %% ../../nbs/4_methods/09_exactness.ipynb #7ec7e013
-def distinct_share(model, x:Tensor)->float: # exactly solvable model, (N,L) rows
+def distinct_share(model:Any, x:Tensor)->float: # exactly solvable model, (N,L) rows
     "Measure the share of distinct rows"
     distinct = x.unique(dim=0)
     return len(distinct)/len(x)
 
-def token_nll(model, x:Tensor)->float: # exactly solvable model, (N,L) rows
+def token_nll(model:Any, x:Tensor)->float: # exactly solvable model, (N,L) rows
     "Average the negative log-likelihood per token; an impossible row counts 99"
     log_p = model.log_prob(x).clamp(min=-99)
     L = x.shape[1]
     return float(-log_p.mean()/L)
 
-def valid_share(model, x:Tensor)->float: # exactly solvable model, (N,L) rows
+def valid_share(model:Any, x:Tensor)->float: # exactly solvable model, (N,L) rows
     "Measure the share of rows that are possible"
     possible = model.log_prob(x).isfinite()
     return float(possible.double().mean())
@@ -83,13 +84,13 @@ class ExactCase(NamedTuple):
     budgets: tuple # network evaluations per row
     measures: dict # name -> (model, rows) -> float
 
-def all_real(model, n:int=1)->Tensor: # exactly solvable model, rows -> (n,L) bool
+def all_real(model:Any, n:int=1)->Tensor: # exactly solvable model, rows -> (n,L) bool
     "Mark every position as real: a model has no PAD"
     return torch.ones(n, model.space.L) > 0
 
 # %% ../../nbs/4_methods/09_exactness.ipynb #7ec7e029
 def run_exact(
-    model, policy:Policy, ts:Tensor, # exactly solvable model, policy, time grid
+    model:Any, policy:Policy, ts:Tensor, # exactly solvable model, policy, time grid
     ids:Tensor, # (N,) of the rows to sample; they are sampled on its device
     seed:int, draw:Callable, counter:NFECounter,
 )->Tensor: # (N,L)
@@ -109,7 +110,7 @@ def mean_nfe(counter:NFECounter)->float:
     return float(rows.mean())
 
 def nfe_per_step(
-    model, # exactly solvable model
+    model:Any, # exactly solvable model
     method:Method, # or anything with a policy and times
     steps:int=4, # of the trial run
     device:str='cpu',
@@ -122,7 +123,7 @@ def nfe_per_step(
     return max(1, round(mean_nfe(counter)/steps))
 
 # %% ../../nbs/4_methods/09_exactness.ipynb #7ec7e021
-def measure_rows(case:ExactCase, model, x:Tensor)->dict: # case, model of the case, (N,L) rows
+def measure_rows(case:ExactCase, model:Any, x:Tensor)->dict: # case, model of the case, (N,L) rows
     "Apply the measures of a case to rows"
     return {name: measure(model, x) for name, measure in case.measures.items()}
 

@@ -7,7 +7,7 @@ __all__ = ['draw_sizes', 'Generated', 'sample_batches', 'generate_rows']
 
 # %% ../../nbs/4_methods/05_generation.ipynb #c564aa85
 import time
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple, Sequence
 import torch
 from torch import Tensor
 from ..core.tokens import TokenSpace, masked
@@ -18,14 +18,16 @@ from .method import Method
 
 # %% ../../nbs/4_methods/05_generation.ipynb #1c0060ac
 def draw_sizes(
-    counts, # (K,) how often k+1 rooms occur in the training set
+    counts:Tensor|Sequence, # (K,) how often k+1 rooms occur in the training set
     n:int, # samples
     seed:int,
 )->Tensor: # (n,) sizes 1..K
     "Draw row sizes from a histogram, by a random stream of their own"
     p = torch.as_tensor(counts).double()
-    u = Noise(seed, torch.arange(n))(0, SIZE, 1)[:, 0]
-    cumulative = (p.cumsum(0)/p.sum()).clamp(max=1)
+    noise = Noise(seed, torch.arange(n))
+    u = noise(0, SIZE, 1)[:, 0]
+    shares = p.cumsum(0)/p.sum()
+    cumulative = shares.clamp(max=1)
     return torch.searchsorted(cumulative, u, right=True) + 1
 
 # %% ../../nbs/4_methods/05_generation.ipynb #d2fe0c1f
@@ -55,12 +57,13 @@ def sample_batches(
     "Sample rows batch by batch; a sample depends on (seed, its number) only"
     for part, ids in zip(x.split(batch), numbers.split(batch)):
         counter = NFECounter()
-        rows = sample(process(counter), part, ts, m.policy, m.draw, Noise(seed, ids), **loop)
+        noise = Noise(seed, ids)
+        rows = sample(process(counter), part, ts, m.policy, m.draw, noise, **loop)
         yield rows, counter.rows
 
-# %% ../../nbs/4_methods/05_generation.ipynb #07449e48
 def _silent(rows): pass
 
+# %% ../../nbs/4_methods/05_generation.ipynb #07449e48
 def generate_rows(
     net:Denoiser, alpha:Callable, # and the schedule the network was trained with, fixed or learned
     space:TokenSpace, m:Method,
@@ -70,7 +73,10 @@ def generate_rows(
     **loop, # of `sample`: check (off unless asked for), callback
 )->Generated:
     "Sample every row of x by a method; a sample depends on (seed, its number) only"
-    began, alpha, loop, rows, nfe = time.thread_time(), tabulated(alpha), dict(check=False) | loop, [], []
+    began = time.thread_time()
+    alpha = tabulated(alpha)
+    loop = dict(check=False) | loop
+    rows, nfe = [], []
     numbers = first + torch.arange(len(x), device=x.device)
     def process(counter): return Process(_cheap(net, space, m, counter), alpha, space)
     for part, counted in sample_batches(process, m, x, ts, numbers, seed, batch, **loop):

@@ -7,7 +7,7 @@ __all__ = ['MethodInfo', 'uniform_steps', 'Method', 'look_up']
 
 # %% ../../nbs/4_methods/01_method.ipynb #c3e73a37
 import difflib
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 from torch import Tensor
 from ..core.schedules import uniform_grid
 from ..core.sampler import Policy
@@ -42,9 +42,9 @@ class Method(NamedTuple):
 # %% ../../nbs/4_methods/01_method.ipynb #81312125
 def look_up(
     what:str, # kind of thing, for the message
-    name, # a key
+    name:object, # a key
     table:dict, # name -> value
-): # the value
+)->Any: # the value
     "Find a name in a table; raise ValueError that gives the nearest names"
     if name in table: return table[name]
     names = [str(k) for k in table]

@@ -11,7 +11,7 @@ __all__ = ['POLICIES', 'PUBLISHED', 'NAMED', 'Choices', 'remask_budget', 'noisy_
 
 # %% ../../nbs/4_methods/02_published.ipynb #2f8baa4b
 import inspect, re
-from typing import Callable, NamedTuple
+from typing import Callable, Iterable, NamedTuple
 from ..core.sampler import Policy, categorical, confidence, nucleus
 from ..core.schedules import linear, unmasked_grid
 from ..policies.ranked import (
@@ -94,15 +94,15 @@ def balanced_rate(rule:Callable)->Callable: # constructor of a policy
         return balanced(strategy_sigma(rule(eta), t_switch, remask_budget(sigma_of, decay)))
     return make
 
-def balanced_confidence(t_switch=1., sigma_of='own', decay=0.)->Policy:
+def balanced_confidence(t_switch:float=1., sigma_of:str='own', decay:float=0.)->Policy:
     "Remask the least confident and unmask at the row's own rate"
     return balanced(strategy_sigma(by_confidence_n, t_switch, remask_budget(sigma_of, decay)))
 
-def self_masking(strength=0., chance='sum')->Policy:
+def self_masking(strength:float=0., chance:str='sum')->Policy:
     "Let old and new tokens compete by confidence, with some randomness"
     return compete(noisy_score(confidence, strength, chance))
 
-def threshold_masking(strength=0.)->Policy:
+def threshold_masking(strength:float=0.)->Policy:
     "Keep what scores above a falling threshold, with some randomness"
     return falling_threshold(noisy_score(confidence, strength))
 
@@ -113,13 +113,13 @@ class PolicyRow(NamedTuple):
     preserves: str
     family: str       # entry of the catalogue
 
-POLICIES = {} # (order, rule, form) -> PolicyRow
+POLICIES:dict[tuple, PolicyRow] = {} # (order, rule, form) -> PolicyRow
 
 def add_policy(
     key:str, # order, rule and form, with blanks between
     make:Callable, # keywords are the choices it reads
     preserves:str, family:str, # as in `PolicyRow`
-):
+)->None:
     "Add a row to the table of policies"
     POLICIES[tuple(key.split())] = PolicyRow(make, preserves, family)
 
@@ -190,7 +190,7 @@ _ALWAYS_READ = 'unmask', 'remask', 'form', 'grid', 'top_p', 'temperature'
 def check_choices(
     c:Choices,
     row:PolicyRow,
-):
+)->None:
     "Raise ValueError for a choice that the policy, or the draw of tokens, does not read"
     read = inspect.signature(row.make).parameters
     for k, default in Choices._field_defaults.items():
@@ -221,11 +221,13 @@ def method_name(
     c:Choices,
 )->str:
     "Name a method as Davis's tables do, and add a word for each further choice"
-    words = dict(form=c.form, grid=f'grid_{c.grid}', sigma_of=f'sigma_{c.sigma_of}', trust=c.trust,
-                 decay=f'decay{_number(c.decay)}', protect='protect',
-                 strength=f'rs{_number(c.strength)}', chance=c.chance)
-    more = [w for k, w in words.items() if getattr(c, k) != Choices._field_defaults[k]]
-    return '_'.join([c.unmask, _draw_name(c), _rule_name(c), *more])
+    words = dict(form=c.form, grid=f'grid_{c.grid}', sigma_of=f'sigma_{c.sigma_of}', trust=c.trust)
+    words |= dict(decay=f'decay{_number(c.decay)}', protect='protect')
+    words |= dict(strength=f'rs{_number(c.strength)}', chance=c.chance)
+    default = Choices._field_defaults
+    more = [w for k, w in words.items() if getattr(c, k) != default[k]]
+    first = [c.unmask, _draw_name(c), _rule_name(c)]
+    return '_'.join(first + more)
 
 def method_id(
     name:str, # llada_topp0.9_no_remask
@@ -258,7 +260,9 @@ def parse_name(
     if not (m := _NAME.fullmatch(name)): return None
     found = {k: v for k, v in m.groupdict().items() if v is not None}
     numbers = {k: read_number(found[k]) for k in _NUMBERS if k in found}
-    c = Choices(**{k: v for k, v in found.items() if k in Choices._fields} | numbers)
+    texts = {k: v for k, v in found.items() if k in Choices._fields}
+    chosen:dict = texts | numbers
+    c = Choices(**chosen)
     rule = found.get('alone', c.remask)
     c = c._replace(remask=rule, top_p=numbers.get('top_p'), protect='protect' in found)
     return c if method_id(method_name(c)) == method_id(name) else None
@@ -275,18 +279,23 @@ def make_method(
     row = policy_row(c)
     check_choices(c, row)
     read = inspect.signature(row.make).parameters
-    policy, name = row.make(**{k: getattr(c, k) for k in read}), method_name(c)
+    name = method_name(c)
+    policy = row.make(**{k: getattr(c, k) for k in read})
     draw = nucleus(c.top_p) if c.top_p is not None else categorical(c.temperature)
     late = c.t_switch if 'trust' in read and c.trust == 'logits' else 0.
-    return Method(policy._replace(name=name), draw, row.preserves, name, look_up('grid', c.grid, _GRIDS),
-                  row.family, choices_taken(c), reads_complete=late)
+    times = look_up('grid', c.grid, _GRIDS)
+    named = policy._replace(name=name)
+    taken = choices_taken(c)
+    return Method(named, draw, row.preserves, name, times, row.family, taken, reads_complete=late)
 
 # %% ../../nbs/4_methods/02_published.ipynb #57c3b111
 def choices_taken(
     c:Choices,
 )->dict: # choice -> value
     "Keep the choices of Davis, and each further one that was taken"
-    default, davis = Choices._field_defaults, Choices._fields[:Choices._fields.index('grid')]
+    default = Choices._field_defaults
+    names = Choices._fields
+    davis = names[:names.index('grid')]
     return {k: v for k, v in c._asdict().items() if k in davis or v != default[k]}
 
 # %% ../../nbs/4_methods/02_published.ipynb #bcc9b3c7
@@ -358,10 +367,10 @@ def compared(
     "Read a compared method from its key; raise ValueError if it is none"
     m = _KEY.fullmatch(key)
     choices = parse_name(m['id']) if m else None
-    if choices is None:
+    if m is None or choices is None:
         example = 'v2_llada_topp0.9_remdm_confidence_tsw0.5'
         raise ValueError(f"{key!r} is no compared method: write it as {example}")
-    overrides = dict(logit_adjusted=True) if m['adjusted'] else {}
+    overrides:dict = dict(logit_adjusted=True) if m['adjusted'] else {}
     if m['steps']: overrides['steps'] = int(m['steps'])
     return Compared(make_method(**choices._asdict()).name, m['process'] or 'v1', overrides)
 
@@ -373,7 +382,7 @@ def _record(key): # a line of YAML
     return f'  {row.key}: {{id: {row.id}, process: {row.process}{more}}}'
 
 def compared_yaml(
-    keys, # of compared methods
+    keys:Iterable, # of compared methods
 )->str: # lines of params.yaml
     "Write the records of compared methods"
     return '\n'.join(_record(k) for k in keys)

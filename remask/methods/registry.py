@@ -29,9 +29,13 @@ def get_method(
 # %% ../../nbs/4_methods/04_registry.ipynb #fffe0c92
 def list_methods()->pd.DataFrame: # index id; paper, rule, what, preserves, exact, extra_nfe, needs
     "List the methods of the catalogue as a table"
-    rows = [i._asdict() | dict(id=k, preserves=CATALOGUE[k].preserves) for k, i in METHOD_INFO.items()]
+    rows = []
+    for k, info in METHOD_INFO.items():
+        known = dict(id=k, preserves=CATALOGUE[k].preserves)
+        rows.append(info._asdict() | known)
     columns = ['paper', 'rule', 'what', 'preserves', 'exact', 'extra', 'needs']
-    return pd.DataFrame(rows).set_index('id')[columns].rename(columns=dict(extra='extra_nfe'))
+    table = pd.DataFrame(rows).set_index('id')
+    return table[columns].rename(columns=dict(extra='extra_nfe'))
 
 # %% ../../nbs/4_methods/04_registry.ipynb #4b73dc64
 def dependence_method(

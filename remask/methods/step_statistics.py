@@ -14,41 +14,59 @@ from ..core.sampler import StepState
 # %% ../../nbs/4_methods/07_step_statistics.ipynb #c3e80b42
 def _spread(v, among): # (B,L) -> mean and standard deviation in each row, (B,) each; 0 where there is nothing
     n = among.sum(1).clamp(min=1)
-    mean = (v*among).sum(1)/n
-    square = ((v - mean[:, None])*among).square()
-    return mean, (square.sum(1)/n).sqrt()
+    total = (v*among).sum(1)
+    mean = total/n
+    away = (v - mean[:, None])*among
+    variance = away.square().sum(1)/n
+    return mean, variance.sqrt()
 
 def _count(positions): return positions.sum(1).double()
 
 def _sigmas(st, sigma): # name -> (B,)
-    most, most_spread = _spread(st.sigma_max.expand_as(st.p), st.ours)
+    largest = st.sigma_max.expand_as(st.p)
+    most, most_spread = _spread(largest, st.ours)
     mean, spread = _spread(sigma, st.decoded)
     return dict(sigma_max=most, sigma_max_spread=most_spread, sigma=mean, sigma_spread=spread)
 
 # %% ../../nbs/4_methods/07_step_statistics.ipynb #5f7344e0
+def _counts(st, x, sigma): # name -> (B,) positions of one step
+    after = st.ours & (x == st.draft)
+    decoded = _count(st.decoded)
+    counts = dict(ours=_count(st.ours), some=decoded.clamp(max=1))
+    counts['alpha_t'] = _count(st.alpha_t*st.ours)
+    counts['alpha_s'] = _count(st.alpha_s*st.ours)
+    counts['before'] = decoded
+    counts['after'] = _count(after)
+    counts['unmasked'] = _count(st.masked & after)
+    counts['remasked'] = _count(st.decoded & ~after)
+    counts['wanted'] = _count(sigma*st.decoded)
+    return counts
+
 def _seen(st, x, keep): # name -> (B,) of one step
-    after, sigma = st.ours & (x == st.draft), 1 - keep
-    counts = dict(ours=_count(st.ours), some=_count(st.decoded).clamp(max=1))
-    counts |= dict(alpha_t=_count(st.alpha_t*st.ours), alpha_s=_count(st.alpha_s*st.ours))
-    counts |= dict(before=_count(st.decoded), after=_count(after))
-    counts |= dict(unmasked=_count(st.masked & after), remasked=_count(st.decoded & ~after))
-    counts |= dict(wanted=_count(sigma*st.decoded))
+    sigma = 1 - keep
     sigmas = _sigmas(st, sigma)
-    return dict(rows=torch.ones_like(sigmas['sigma_max'])) | counts | sigmas
+    rows = torch.ones_like(sigmas['sigma_max'])
+    counts = _counts(st, x, sigma)
+    return dict(rows=rows) | counts | sigmas
 
 # %% ../../nbs/4_methods/07_step_statistics.ipynb #a91bddf5
 class StepStatistics:
     "A callback of `sample` that sums up, over all rows of a run, what each step did"
     def __init__(self):
-        self.sums, self.names, self.per_row = {}, (), []
+        self.sums = {}    # t -> (K,) sums over rows
+        self.names = ()   # of the K sums
+        self.per_row = [] # (B,) remasked tokens, of each batch
 
     def __call__(self, st:StepState, x:Tensor, keep:Tensor)->None:
         "Add one step of one batch"
         seen = _seen(st, x, keep)
         if st.t == 1: self.per_row.append(0)
-        self.per_row[-1] = self.per_row[-1] + seen['remasked']
-        self.names, now = tuple(seen), torch.stack([v.sum() for v in seen.values()])
-        self.sums[st.t] = self.sums.get(st.t, 0.) + now
+        before = self.per_row[-1]
+        self.per_row[-1] = before + seen['remasked']
+        self.names = tuple(seen)
+        totals = [v.sum() for v in seen.values()]
+        so_far = self.sums.get(st.t, 0.)
+        self.sums[st.t] = so_far + torch.stack(totals)
 
 # %% ../../nbs/4_methods/07_step_statistics.ipynb #d352334b
 @patch
@@ -59,10 +77,15 @@ def remasks(self:StepStatistics)->Tensor: # (N,)
 @patch
 def table(self:StepStatistics)->dict: # name -> (T,) float64
     "Average over rows: t, shares of all positions, tokens per row, and sigmas"
-    sums = torch.stack(list(self.sums.values())).cpu()
+    each = list(self.sums.values())
+    sums = torch.stack(each).cpu()
     totals = dict(zip(self.names, sums.T))
-    per = dict.fromkeys(('alpha_t', 'alpha_s', 'before', 'after'), totals['ours'].clamp(min=1))
-    per |= dict.fromkeys(('sigma', 'sigma_spread'), totals['some'].clamp(min=1))
-    names = [k for k in totals if k not in ('rows', 'some', 'ours')]
-    means = {k: totals[k]/per.get(k, totals['rows']) for k in names}
-    return dict(t=torch.tensor(list(self.sums), dtype=torch.float64)) | means
+    positions = totals.pop('ours').clamp(min=1)
+    decoding = totals.pop('some').clamp(min=1)
+    rows = totals.pop('rows')
+    per = dict.fromkeys(('alpha_t', 'alpha_s', 'before', 'after'), positions)
+    per |= dict.fromkeys(('sigma', 'sigma_spread'), decoding)
+    times = list(self.sums)
+    table = dict(t=torch.tensor(times, dtype=torch.float64))
+    for k, total in totals.items(): table[k] = total/per.get(k, rows)
+    return table

@@ -44,16 +44,17 @@ class TextCheckpoints(NamedTuple):
         self.vocab.agree(Vocabulary(origin.get('chars', self.vocab.chars)), str(path))
         return net
 
-    def denoiser(self, score:str='confidence')->Denoiser:
+    def denoiser(self, score:str='confidence')->Denoiser|Headed:
         "Load the denoiser, with a head on it where a score reads one"
         net = self.network('denoiser')
         if score not in HEADS: return net
-        head, _ = load_head(self.folder/f'{score}.safetensors', net.config['d'])
+        path = self.folder/f'{score}.safetensors'
+        head, _ = load_head(str(path), int(net.config['d']))
         return Headed(net, **{score: head})
 
 # %% ../../nbs/4_methods/06_text_checkpoints.ipynb #85968b15
 def load_text_checkpoints(
-    folder, # of networks, `denoiser.safetensors` among them
+    folder:str|Path, # of networks, `denoiser.safetensors` among them
 )->TextCheckpoints:
     "Read what the denoiser of a text was trained on"
     path = Path(folder)/'denoiser.safetensors'
