@@ -1,4 +1,6 @@
 """What several test files use."""
+from functools import partial
+from typing import Callable, NamedTuple
 import torch
 from remask.core.exact import tv_to_exact
 
@@ -8,3 +10,12 @@ def heldout_limit(model, n, times=25, deviations=5):
     g = torch.Generator().manual_seed(0)
     scores = torch.tensor([tv_to_exact(model, model.sample_exact(n, g)) for _ in range(times)])
     return float(scores.mean() + deviations*scores.std())
+
+
+class Refusal(NamedTuple):
+    "A call that must raise, and what its message must match"
+    message: str
+    call: Callable
+
+
+def refusal(message, f, *args, **kwargs): return Refusal(message, partial(f, *args, **kwargs))

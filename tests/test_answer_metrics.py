@@ -1,12 +1,15 @@
 """Extraction, comparison, programs in a process apart, intervals by definition, injected errors."""
-import math, pathlib
+import itertools, math, pathlib, time
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np, pytest, torch
+from helpers import refusal
 from hypothesis import given, settings, strategies as st
 
 
 from remask.core.denoiser import Denoised
+from remask.evaluate import answer_metrics
 from remask.evaluate.answer_metrics import (
     boxed, detection_metrics, extract, inject_errors, paired_margin, parse_number, pass_at,
     program_in, remask_below, repair_statistics, right_answers, run_program, same_answer, share,
@@ -16,7 +19,7 @@ from remask.core.schedules import linear, uniform_grid
 from remask.domains.tasks import SETS, Pair, as_pairs, read_pairs
 from remask.core.tokens import TokenSpace
 
-# ---- the published extractor's table, with what it should say
+# ---- the table of the published extractor, with the answer it should extract
 
 @pytest.mark.parametrize('text, want', [
     ('The total is 1,234', '1,234'), ('x\n#### 72 apples', '72'), ('#### $18', '18'),
@@ -41,12 +44,11 @@ def test_answers_are_compared(a, b, want): assert same_answer(a, b) is want and 
 
 @given(st.fractions())
 def test_numbers_are_read_exactly(q):
-    assert (
-        parse_number(f'{q.numerator}/{q.denominator}') == q
-        and parse_number(rf'\frac{{{q.numerator}}}{{{q.denominator}}}') == q
-    )
-    assert parse_number(f'{q.numerator:,}') == q.numerator and parse_number(str(float(Fraction(q.numerator,
-        8)))) is not None
+    n, d = q.numerator, q.denominator
+    assert parse_number(f'{n}/{d}') == q
+    assert parse_number(rf'\frac{{{n}}}{{{d}}}') == q
+    assert parse_number(f'{n:,}') == n
+    assert parse_number(str(float(Fraction(n, 8)))) is not None
 
 
 def test_a_box_that_is_not_closed_is_none(): assert boxed(r'\boxed{\frac{1}{2}') is None
@@ -75,19 +77,19 @@ AROUND = ['{}', '${}', '${}$', '\\${}', '{} apples', '{}.', '{{{}}}', '{}\\text{
        st.booleans(), st.sampled_from(AROUND))
 def test_a_number_is_itself_in_every_writing(whole, part, minus, gap, wide, around):
     value = Fraction(abs(whole)) + Fraction(part, 1000)
-    digits = f'{abs(whole):,}'.replace(',', gap) + (f'.{part:03}' if part else '')
-    text = (minus if whole < 0 else '') + (digits.translate(WIDE) if wide else digits)
-    value = -value if whole < 0 else value
+    digits = f'{abs(whole):,}'.replace(',', gap)
+    if part: digits += f'.{part:03}'
+    if wide: digits = digits.translate(WIDE)
+    text, opposite = digits, '-' + digits
+    if whole < 0: value, text, opposite = -value, minus + digits, digits.lstrip(''.join(MINUS))
     written = around.format(text)
-    assert parse_number(written) == value and same_answer(written,
-                                                          str(float(value)) if part else str(int(value)))
-    assert not same_answer(written, str(value + 1)) and (value == 0
-        or not same_answer(written, around.format(text.lstrip(''.join(MINUS)) if whole < 0 else '-' + text)))
+    assert parse_number(written) == value
+    assert same_answer(written, str(float(value)) if part else str(int(value)))
+    assert not same_answer(written, str(value + 1))
+    assert value == 0 or not same_answer(written, around.format(opposite))
     assert parse_number(extract(f'First 7, then it is {text}. So that is all')) == value
-    assert (
-        parse_number(extract(f'Some 3.\n#### {written}\n')) == value
-        and parse_number(extract(rf'Box \boxed{{{written}}} and 5')) == value
-    )
+    assert parse_number(extract(f'Some 3.\n#### {written}\n')) == value
+    assert parse_number(extract(rf'Box \boxed{{{written}}} and 5')) == value
 
 
 @pytest.mark.parametrize('text, want', [
@@ -138,9 +140,9 @@ PIECES = st.lists(st.sampled_from([*'0123456789,.-/ $%{}()[]xy=^_\\', '\\frac', 
 
 @settings(max_examples=300, deadline=None)
 @given(PIECES | st.text(max_size=30), PIECES | st.text(max_size=30))
-def test_no_text_is_too_odd_to_be_judged(a, b):
-    assert same_answer(a, b) is same_answer(b, a) and same_answer(a,
-        a) is (a.strip() != '' and same_answer(a, a))
+def test_any_text_can_be_judged(a, b):
+    assert same_answer(a, b) is same_answer(b, a)
+    assert same_answer(a, a) is (a.strip() != '' and same_answer(a, a))
     for text in a, b:
         found_one, value = extract(text), parse_number(text)
         assert found_one is None or isinstance(found_one, str)
@@ -148,8 +150,6 @@ def test_no_text_is_too_odd_to_be_judged(a, b):
 
 
 def test_long_texts_are_judged_quickly():
-    import time
-
     for text in (
         '1 ' * 20_000,
         ' ' * 20_000 + '1',
@@ -162,7 +162,10 @@ def test_long_texts_are_judged_quickly():
         '\\boxed{' * 3000,
     ):
         start = time.perf_counter()
-        extract(text), parse_number(text), same_answer(text, '1'), program_in(text)
+        extract(text)
+        parse_number(text)
+        same_answer(text, '1')
+        program_in(text)
         assert time.perf_counter() - start < 3, text[:10]
 
 
@@ -184,14 +187,14 @@ def test_an_endless_program_is_ended():
     assert 'not done' in run_program('import time; time.sleep(60)', seconds=1).why
 
 
-def test_there_is_no_network_or_it_is_said():
+def test_there_is_no_network_or_the_result_names_it():
     code = ('import socket; s = socket.socket(); s.settimeout(1)\ntry: s.connect(("127.0.0.1", 9))\n'
             'except OSError as e: assert e.errno == 101, e')
     got = run_program(code)
     assert got.passed or got.open == 'network'
 
 
-def test_nothing_stays_and_nothing_is_inherited(monkeypatch):
+def test_a_program_inherits_no_environment_and_starts_in_an_empty_folder(monkeypatch):
     monkeypatch.setenv('SECRET_WORD', 'x')
     got = run_program('import os; assert "SECRET_WORD" not in os.environ and os.listdir(".") == []')
     assert got.passed, got
@@ -199,43 +202,41 @@ def test_nothing_stays_and_nothing_is_inherited(monkeypatch):
 
 def test_pass_at_k_is_the_share_of_draws():
     passed = np.array([[1, 0, 0, 1, 0], [0]*5, [1]*5], bool)
-    import itertools
+    def share_of_draws(row, k): return np.mean([any(drawn) for drawn in itertools.combinations(row, k)])
     for k in (1, 2, 3):
-        want = np.mean([np.mean([any(row[i] for i in c) for c in itertools.combinations(range(5), k)])
-                        for row in passed])
+        want = np.mean([share_of_draws(row, k) for row in passed])
         assert math.isclose(pass_at(k, passed), want)
     with pytest.raises(ValueError, match='ask for 1 to 5'): pass_at(6, passed)
 
 
 # ---- every published set: records as published (without fields not read), right and wrong answers
 
-MATH = [
-    dict(
-        problem='Convert to polar coordinates.',
-        subject='Precalculus',
-        level=2,
-        unique_id='test/precalculus/807.json',
-        answer=r'\left( 3, \frac{\pi}{2} \right)',
-        solution='We have $r = 3$.\n\nTherefore, the polar coordinates are '
-        '$\\boxed{\\left( 3, \\frac{\\pi}{2} \\right)}.$',
-    ),
-    dict(
-        problem='What is $1-3$?',
-        subject='Prealgebra',
-        level=1,
-        unique_id='b',
-        answer='-2',
-        solution=r'It is $\boxed{-2}$.',
-    ),
-    dict(
-        problem='Half of it?',
-        subject='Prealgebra',
-        level=1,
-        unique_id='c',
-        answer=r'\frac{1}{2}',
-        solution=r'It is $\boxed{\frac12}$.',
-    ),
-]
+POLAR = dict(
+    problem='Convert to polar coordinates.',
+    subject='Precalculus',
+    level=2,
+    unique_id='test/precalculus/807.json',
+    answer=r'\left( 3, \frac{\pi}{2} \right)',
+    solution='We have $r = 3$.\n\nTherefore, the polar coordinates are '
+    '$\\boxed{\\left( 3, \\frac{\\pi}{2} \\right)}.$',
+)
+DIFFERENCE = dict(
+    problem='What is $1-3$?',
+    subject='Prealgebra',
+    level=1,
+    unique_id='b',
+    answer='-2',
+    solution=r'It is $\boxed{-2}$.',
+)
+HALF = dict(
+    problem='Half of it?',
+    subject='Prealgebra',
+    level=1,
+    unique_id='c',
+    answer=r'\frac{1}{2}',
+    solution=r'It is $\boxed{\frac12}$.',
+)
+MATH = [POLAR, DIFFERENCE, HALF]
 GSM = [dict(question='How many clips?', answer='48/2 = <<48/2=24>>24\n#### 72'),
        dict(question='What is left?', answer='Lost 3.\n#### -1,234')]
 S1K = [dict(question='q', solution=t, deepseek_thinking_trajectory='x')
@@ -261,27 +262,44 @@ OPC = [dict(seq_id=1, instruction='Write a function to add.',
             output='Here:\n```python\ndef add(a, b):\n    return a + b\n```\nIt adds.', entry_point='add',
             code='def add(a, b):\n    return a + b', testcase=['assert add(1, 2) == 3',
                                                                'assert add(0, 0) == 0'])]
-CASES = dict( # name -> (records, right answers besides the published one, wrong ones), of each record
-    gsm8k=(GSM, [['#### 72.0', 'so 72', r'\boxed{72 \text{ clips}}', 'It is\n#### 72 clips\n', '７２'],
-                 ['−1234', '#### −1,234', '-$1,234']],
-           [['#### 24', '', '24/2', '72 or 73'], ['1234', '1,234', 'no idea']]),
-    math500=(MATH, [[r'\boxed{(3,\frac{\pi}{2})}', r'\boxed{\left(3, \dfrac{π}{2}\right)}'],
-                    ['−2', r'\boxed{−2}', 'it is -2.'],
-                    ['0.5', '1/2', r'\boxed{\dfrac{1}{2}}']],
-             [[r'\boxed{(3,\frac{\pi}{3})}', '3', ''], ['2', r'\boxed{2}', '-2 no 3'],
-              [r'\boxed{\frac13}', '2', r'\boxed{\frac{1}{3}}']]),
-    s1k=(S1K, [['so 128', r'\boxed{128}'], [r'\boxed{2\sqrt3}', '2√3'], ['2/3', r'\boxed{\frac23}'],
-               ['yes', r'\boxed{\text{yes}}']],
-         [['129', ''], [r'\boxed{\sqrt{3}}', '2'], ['3', '.667'], ['no', 'yes or no']]),
-    humaneval=(HUMANEVAL,
-               [['    z = y\n    return z + x\n', '```python\ndef add(x, y):\n    return y + x\n```']],
-               [['    return x - y\n', '    return 5\n', '', '    exit(0)\n', 'x + y']]),
-    mbpp=(MBPP, [['def add(a, b): return b + a', '```\ndef add(a, b): return b + a\n```']],
-          [['def add(a, b): return 3', '', 'import os; os._exit(0)', 'add = 3']]),
-    mbpp_sanitized=(SANITIZED, [['def pi(): return math.pi']], [['def pi(): return 3.14', 'print(3)']]),
-    opc_educational_instruct=(OPC, [['def add(a, b):\n    return a + b',
-                                     '```py\nadd = int.__add__\n```\n```\n3\n```']],
-                                     [['```python\ndef add(a, b): return 3\n```', '']]))
+class Case(NamedTuple):
+    "A published set, and texts that are right and wrong answers to each record"
+    records: list
+    right: list      # besides the published answer
+    wrong: list
+
+
+CASES = {}
+
+
+def answers(name, record, right, wrong):
+    case = CASES.setdefault(name, Case([], [], []))
+    case.records.append(record)
+    case.right.append(right)
+    case.wrong.append(wrong)
+
+
+answers('gsm8k', GSM[0], wrong=['#### 24', '', '24/2', '72 or 73'],
+        right=['#### 72.0', 'so 72', r'\boxed{72 \text{ clips}}', 'It is\n#### 72 clips\n', '７２'])
+answers('gsm8k', GSM[1], wrong=['1234', '1,234', 'no idea'], right=['−1234', '#### −1,234', '-$1,234'])
+answers('math500', POLAR, wrong=[r'\boxed{(3,\frac{\pi}{3})}', '3', ''],
+        right=[r'\boxed{(3,\frac{\pi}{2})}', r'\boxed{\left(3, \dfrac{π}{2}\right)}'])
+answers('math500', DIFFERENCE, wrong=['2', r'\boxed{2}', '-2 no 3'], right=['−2', r'\boxed{−2}', 'it is -2.'])
+answers('math500', HALF, wrong=[r'\boxed{\frac13}', '2', r'\boxed{\frac{1}{3}}'],
+        right=['0.5', '1/2', r'\boxed{\dfrac{1}{2}}'])
+answers('s1k', S1K[0], wrong=['129', ''], right=['so 128', r'\boxed{128}'])
+answers('s1k', S1K[1], wrong=[r'\boxed{\sqrt{3}}', '2'], right=[r'\boxed{2\sqrt3}', '2√3'])
+answers('s1k', S1K[2], wrong=['3', '.667'], right=['2/3', r'\boxed{\frac23}'])
+answers('s1k', S1K[3], wrong=['no', 'yes or no'], right=['yes', r'\boxed{\text{yes}}'])
+answers('humaneval', HUMANEVAL[0],
+        wrong=['    return x - y\n', '    return 5\n', '', '    exit(0)\n', 'x + y'],
+        right=['    z = y\n    return z + x\n', '```python\ndef add(x, y):\n    return y + x\n```'])
+answers('mbpp', MBPP[0], wrong=['def add(a, b): return 3', '', 'import os; os._exit(0)', 'add = 3'],
+        right=['def add(a, b): return b + a', '```\ndef add(a, b): return b + a\n```'])
+answers('mbpp_sanitized', SANITIZED[0], wrong=['def pi(): return 3.14', 'print(3)'],
+        right=['def pi(): return math.pi'])
+answers('opc_educational_instruct', OPC[0], wrong=['```python\ndef add(a, b): return 3\n```', ''],
+        right=['def add(a, b):\n    return a + b', '```py\nadd = int.__add__\n```\n```\n3\n```'])
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -290,29 +308,29 @@ def test_every_published_set_is_judged(name):
     pairs = as_pairs(records, name)
     own = right_answers(name, pairs, [p.answer for p in pairs], programs='run')
     assert own.dtype == bool and own.shape == (len(pairs),) and own.all()
-    for k, pair in enumerate(pairs):
-        told = [right[k] + wrong[k]]
-        got = right_answers(name, [pair], told, programs='run')
-        assert got.tolist() == [[True]*len(right[k]) + [False]*len(wrong[k])], (name,
-            [t for t, g in zip(told[0], got[0]) if not g])
+    for pair, is_right, is_wrong in zip(pairs, right, wrong):
+        [got] = right_answers(name, [pair], [is_right + is_wrong], programs='run').tolist()
+        want = [True]*len(is_right) + [False]*len(is_wrong)
+        assert got == want, (name, [*zip(is_right + is_wrong, got)])
     with pytest.raises(ValueError, match='as many texts for each'):
         right_answers(name, pairs + pairs, [['a']]*len(pairs) + ['a']*len(pairs), 'run')
 
 
-def test_tries_give_pass_at_k_what_it_needs():
+def test_several_answers_to_a_pair_give_pass_at_k():
     pairs = as_pairs(HUMANEVAL*2, 'humaneval')
-    right = right_answers('humaneval', pairs, [['    return x + y\n', '    return 0\n'],
-                                               ['    return 0\n']*2], programs='run')
-    assert right.tolist() == [[True, False], [False, False]] and pass_at(1, right) == .25 and pass_at(2,
-        right) == .5
+    texts = [['    return x + y\n', '    return 0\n'], ['    return 0\n']*2]
+    right = right_answers('humaneval', pairs, texts, programs='run')
+    assert right.tolist() == [[True, False], [False, False]]
+    assert pass_at(1, right) == .25
+    assert pass_at(2, right) == .5
     assert share(right_answers('gsm8k', as_pairs(GSM, 'gsm8k'), ['72', '3']))[0] == .5
 
 
 @pytest.mark.parametrize('name', [n for n in CASES if n not in ('gsm8k', 'math500', 's1k')])
 def test_programs_run_only_with_consent(name, monkeypatch):
-    from remask.evaluate import answer_metrics as judging
-    monkeypatch.setattr(judging, 'run_program', lambda *a: pytest.fail('it was run'))
-    pairs = as_pairs(CASES[name][0], name)
+    def run(*args): pytest.fail('it was run')
+    monkeypatch.setattr(answer_metrics, 'run_program', run)
+    pairs = as_pairs(CASES[name].records, name)
     for how in {}, dict(programs='refuse'), dict(programs=True), dict(programs='yes'):
         with pytest.raises(
             ValueError,
@@ -325,7 +343,7 @@ def test_programs_run_only_with_consent(name, monkeypatch):
 GSM_PAIRS = as_pairs(GSM, 'gsm8k')
 
 
-@pytest.mark.parametrize('name, pairs, told, why', [
+@pytest.mark.parametrize('name, pairs, texts, why', [
     ('gsm', GSM_PAIRS, ['1', '2'], "set 'gsm' is unknown; choose one of gsm8k"),
     ('opc_evol_instruct', GSM_PAIRS, ['1', '2'], 'neither tests nor short answers'),
     ('opc_mceval_instruct', GSM_PAIRS, ['1', '2'], 'cannot be judged'),
@@ -340,12 +358,12 @@ GSM_PAIRS = as_pairs(GSM, 'gsm8k')
      'pair 1 of s1k has no short answer'),
     ('math500', [Pair('q', 'no box')], ['5'], 'pair 0 of math500 has no short answer'),
     ('mbpp', [Pair('q', 'a', after='\n')], ['5'], 'pair 0 of mbpp has no tests to run')])
-def test_what_cannot_be_judged_is_refused_before_anything_runs(name, pairs, told, why):
-    with pytest.raises(ValueError, match=why) as e: right_answers(name, pairs, told, programs='run')
+def test_what_cannot_be_judged_is_refused_before_anything_runs(name, pairs, texts, why):
+    with pytest.raises(ValueError, match=why) as e: right_answers(name, pairs, texts, programs='run')
     assert '\n' not in str(e.value) and len(str(e.value)) < 300
 
 
-def test_every_set_is_judged_or_says_that_it_cannot_be():
+def test_every_set_but_two_can_be_judged():
     assert set(SETS) - set(CASES) == {'opc_evol_instruct', 'opc_mceval_instruct'}
 
 
@@ -384,14 +402,16 @@ def test_published_answers_are_right(file):
 
 # ---- nothing to count
 
-@pytest.mark.parametrize('call, why', [
-    (lambda: share([]), 'no answers to count'), (lambda: pass_at(1, []), r'give \(N,n\)'),
-    (lambda: pass_at(1, [True, False]), r'shape \(2,\)'),
-    (lambda: pass_at(1, np.zeros((0, 3))), r'shape \(0, 3\)'),
-    (lambda: paired_margin([], []), 'no answers to compare'),
-    (lambda: paired_margin(np.zeros((3, 0)), np.zeros((3, 0))), 'no answers')])
-def test_empty_input_is_refused_in_a_sentence(call, why):
-    with pytest.raises(ValueError, match=why) as e: call()
+@pytest.mark.parametrize('message, call', [
+    refusal('no answers to count', share, []),
+    refusal(r'give \(N,n\)', pass_at, 1, []),
+    refusal(r'shape \(2,\)', pass_at, 1, [True, False]),
+    refusal(r'shape \(0, 3\)', pass_at, 1, np.zeros((0, 3))),
+    refusal('no answers to compare', paired_margin, [], []),
+    refusal('no answers', paired_margin, np.zeros((3, 0)), np.zeros((3, 0))),
+])
+def test_empty_input_is_refused_in_a_sentence(message, call):
+    with pytest.raises(ValueError, match=message) as e: call()
     assert '\n' not in str(e.value)
 
 
@@ -399,30 +419,36 @@ def test_empty_input_is_refused_in_a_sentence(call, why):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 200), st.data())
-def test_wilsons_interval(n, data):
+def test_share_has_the_interval_of_wilson(n, data):
     k, z = data.draw(st.integers(0, n)), 1.959963984540054
     v, low, high = share([True]*k + [False]*(n - k))
-    mid, half = (k/n + z*z/2/n)/(1 + z*z/n), z/(1 + z*z/n)*math.sqrt(k/n*(1 - k/n)/n + z*z/4/n/n)
-    assert math.isclose(v, k/n) and abs(low - max(mid - half, 0)) < 1e-9 and abs(high - min(mid + half,
-                                                                                            1)) < 1e-9
+    p, shrink = k/n, 1 + z*z/n
+    middle = (p + z*z/2/n)/shrink
+    half = z/shrink*math.sqrt(p*(1 - p)/n + z*z/4/n/n)
+    assert math.isclose(v, p)
+    assert abs(low - max(middle - half, 0)) < 1e-9
+    assert abs(high - min(middle + half, 1)) < 1e-9
 
 
-def test_the_margin_covers_the_truth_and_mcnemar_is_a_coin():
+def test_the_margin_covers_zero_for_equals_and_mcnemar_is_a_binomial_test():
     rng, hit = np.random.default_rng(1), 0
     for k in range(60):
         base = rng.random(300)
-        a, b = (base + .15*rng.random((1, 300)) < .6), (base + .15*rng.random((1, 300)) < .6)
+        a, b = (base + .15*rng.random((1, 300)) < .6 for _ in range(2))
         m = paired_margin(a, b, n=300, seed=k)
         hit += m.low <= 0 <= m.high
     assert hit >= 52
-    m = paired_margin(np.array([[1]*8 + [0]*2 + [1]*20]), np.array([[0]*8 + [1]*2 + [1]*20]))
-    assert (m.only_a, m.only_b) == (8, 2) and math.isclose(m.p,
-                                                           2*sum(math.comb(10, i) for i in range(3))/1024)
+    a = np.array([[1]*8 + [0]*2 + [1]*20])
+    b = np.array([[0]*8 + [1]*2 + [1]*20])
+    m = paired_margin(a, b)
+    assert (m.only_a, m.only_b) == (8, 2)
+    assert math.isclose(m.p, 2*sum(math.comb(10, i) for i in range(3))/1024)
 
 
 def test_seeds_of_one_problem_are_not_taken_for_problems():
     a, b = np.random.default_rng(2).random((2, 100)) < .5
-    once, thrice = paired_margin(a, b), paired_margin(np.stack([a]*3), np.stack([b]*3))
+    once = paired_margin(a, b)
+    thrice = paired_margin(np.stack([a]*3), np.stack([b]*3))
     assert abs((once.high - once.low) - (thrice.high - thrice.low)) < .03
 
 
@@ -433,49 +459,58 @@ X0 = torch.randint(0, 4, (40, 10), generator=torch.Generator().manual_seed(0))
 MINE = (torch.arange(10) > 2).expand(40, 10)
 
 
-def knows(x, t, real): # an exact denoiser, and a head that marks every wrong token
-    logits = torch.nn.functional.one_hot(X0[:len(x)], 6).float()*9
-    return Denoised(logits, None, dict(ups=torch.where((x == X0[:len(x)]) | (x == 4), 5., -5.)))
+def exact_denoiser(x, t, real):
+    "An exact denoiser with a head that detects every wrong token"
+    x0 = X0[:len(x)]
+    logits = torch.nn.functional.one_hot(x0, 6).float()*9
+    not_wrong = (x == x0) | (x == 4)
+    return Denoised(logits, None, dict(ups=torch.where(not_wrong, 5., -5.)))
 
 
-PROC = Process(knows, linear, SPACE)
+PROC = Process(exact_denoiser, linear, SPACE)
 
 
 @pytest.mark.parametrize('k', [1, 2, 4])
 def test_k_errors_are_injected_where_they_are_allowed(k):
     u = torch.rand(40, 10, 3, generator=torch.Generator().manual_seed(k))
     x = inject_errors(PROC, X0, MINE, k, u)
-    assert ((x != X0).sum(1) == k).all() and not ((x != X0) & ~MINE).any() and (x < 4).all()
+    wrong = x != X0
+    assert (wrong.sum(1) == k).all() and not (wrong & ~MINE).any()
+    assert (x < 4).all()
     assert torch.equal(x, inject_errors(PROC, X0, MINE, k, u))
     with pytest.raises(ValueError, match='inject fewer'): inject_errors(PROC, X0, MINE, 8, u)
 
 
-def test_a_detector_of_all_errors_repairs_them_and_harms_nothing():
-    x = inject_errors(PROC, X0, MINE, 2, torch.rand(40, 10, 3, generator=torch.Generator().manual_seed(1)))
-    by = lambda st: torch.sigmoid(st.heads['ups'].double())
-    y = sample(PROC, x, uniform_grid(4), remask_below(by), argmax, Noise(0, torch.arange(40)), ~MINE)
-    got = repair_statistics(x, y, X0, MINE, torch.full((40,), 2))
-    assert got == (1., 1., 0., 2.)
-    blind = sample(PROC, x, uniform_grid(4), remask_below(lambda st: torch.ones_like(st.p)), argmax,
-                   Noise(0, torch.arange(40)), ~MINE)
-    assert torch.equal(blind, x) and repair_statistics(x, blind, X0, MINE, torch.ones(40))[:3] == (0., 0., 0.)
-    with pytest.raises(ValueError, match='below=2'): remask_below(by, 2)
+def test_a_detector_of_all_errors_repairs_them_and_nothing_else():
+    u = torch.rand(40, 10, 3, generator=torch.Generator().manual_seed(1))
+    x = inject_errors(PROC, X0, MINE, 2, u)
+    def refine(policy):
+        return sample(PROC, x, uniform_grid(4), policy, argmax, Noise(0, torch.arange(40)), ~MINE)
+    def ups(st): return torch.sigmoid(st.heads['ups'].double())
+    def no_error(st): return torch.ones_like(st.p)
+    y = refine(remask_below(ups))
+    assert repair_statistics(x, y, X0, MINE, torch.full((40,), 2)) == (1., 1., 0., 2.)
+    y = refine(remask_below(no_error))
+    assert torch.equal(y, x)
+    assert repair_statistics(x, y, X0, MINE, torch.ones(40))[:3] == (0., 0., 0.)
+    with pytest.raises(ValueError, match='below=2'): remask_below(ups, 2)
 
 
-def test_harm_is_counted_apart_from_repair():
+def test_false_remasks_are_counted_apart_from_repairs():
     x0 = torch.zeros(1, 10).long()
-    x, y = x0.clone(), x0.clone()
-    x[0, 4], y[0, 5], where = 1, 1, torch.ones(1, 10).bool()
+    x, y, where = x0.clone(), x0.clone(), torch.ones(1, 10).bool()
+    x[0, 4] = 1
+    y[0, 5] = 1
     assert repair_statistics(x, y, x0, where, torch.ones(1)) == (1., 0., pytest.approx(1/9), 1.)
 
 
-def test_confusion_at_the_matched_line_balances():
+def test_misses_and_false_alarms_are_equal_at_the_matched_threshold():
     g = torch.Generator().manual_seed(3)
-    wrong, use = torch.rand(30, 12, generator=g) < .2, torch.rand(30, 12, generator=g) < .8
+    wrong, use = (torch.rand(30, 12, generator=g) < share for share in (.2, .8))
     s = torch.rand(30, 12, generator=g) - .3*wrong
     f = detection_metrics(s, wrong, use)
-    assert f['misses_matched'] == f['false_alarms_matched'] and f['hits_matched'] + f[
-        'misses_matched'
-    ] == int((wrong & use).sum())
-    assert sum(v for k, v in f.items() if 'at_0.5' in k) == int(use.sum()) and .5 < f['auc'] < 1
+    assert f['misses_matched'] == f['false_alarms_matched']
+    assert f['hits_matched'] + f['misses_matched'] == int((wrong & use).sum())
+    assert sum(v for k, v in f.items() if 'at_0.5' in k) == int(use.sum())
+    assert .5 < f['auc'] < 1
     assert f['hits_at_0.5'] == int(((s < .5) & wrong & use).sum())

@@ -1,4 +1,4 @@
-"""The shortcuts change no answer, alone or combined, and count the evaluations that were made."""
+"""The wrappers of a denoiser change no output, alone or combined, and count the evaluations made."""
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 from remask.core.tokens import fully_masked, masked
@@ -20,7 +20,7 @@ def any_masked(x, t): return masked(SPACE, x).any(1)
 
 
 class Exact:
-    "A 'network' of whole numbers: float64 answers that no order of summation can change; reads t if timed"
+    "A 'network' of whole numbers: float64 outputs that no order of summation can change; reads t if timed"
     def __init__(self, space, timed):
         g = torch.Generator().manual_seed(space.L)
         self.emb, self.out = (torch.randint(997, (space.L, space.V), generator=g) for _ in range(2))
@@ -30,7 +30,9 @@ class Exact:
         self.asked.append(len(x))
         own = self.emb[at, x]
         h = (own*real).sum(1, keepdim=True) + 31*own
-        if self.config['timed']: h = h + (torch.as_tensor(t).double()*997).round().long().reshape(-1, 1)
+        if self.config['timed']:
+            moved = torch.as_tensor(t).double()*997
+            h = h + moved.round().long().reshape(-1, 1)
         logits = ((h[..., None]*self.out[at])%1009).double()/128
         some = torch.stack([h, own], -1).double()
         return Denoised(logits*real[..., None], some*real[..., None], {'ups': h.double()*real})
@@ -39,7 +41,7 @@ class Exact:
 
 
 def same(a, b, rows=slice(None)):
-    parts = lambda d: [d.logits, d.hidden_states, d.heads['ups']]
+    def parts(d): return d.logits, d.hidden_states, d.heads['ups']
     return all(p[rows].equal(q[rows]) for p, q in zip(parts(a), parts(b), strict=True))
 
 
@@ -50,10 +52,12 @@ def batches(draw, calls=1):
     g = torch.Generator().manual_seed(seed)
     real = slots(torch.randint(1, 4, (B,), generator=g), 3)
     start, out = fully_masked(SPACE, real), []
-    full = torch.where(real, SPACE.legal.double().multinomial(1, generator=g).T.expand(B, -1), start)
+    clean = SPACE.legal.double().multinomial(1, generator=g).T.expand(B, -1)
+    full = torch.where(real, clean, start)
     for _ in range(calls):
         share = draw(st.sampled_from([0., .3, .8, 1.]))
-        fresh = torch.where(torch.rand(B, 1, generator=g).expand(real.shape) < share, full, start)
+        complete = torch.rand(B, 1, generator=g) < share
+        fresh = torch.where(complete, full, start)
         change = torch.rand(B, 1, generator=g) < draw(st.sampled_from([0., .5, 1.]))
         out.append(torch.where(change, fresh, out[-1]) if out else fresh)
     return out, real
@@ -71,7 +75,7 @@ def test_equal_rows_are_evaluated_once(batch, t):
 
 @few
 @given(batches(), st.floats(0, 1))
-def test_a_trimmed_network_gives_the_same_answer_at_real_positions(batch, t):
+def test_a_trimmed_network_gives_the_same_output_at_real_positions(batch, t):
     (x,), real = batch
     net = Exact(SPACE, True)
     assert same(trimmed(net)(x, t, real), net.whole(x, t, real))
@@ -79,10 +83,11 @@ def test_a_trimmed_network_gives_the_same_answer_at_real_positions(batch, t):
 
 @few
 @given(batches(), st.lists(st.booleans(), min_size=6, max_size=6))
-def test_rows_that_need_no_answer_get_zeros(batch, wanted):
+def test_rows_that_are_not_evaluated_get_zeros(batch, wanted):
     (x,), real = batch
     net, counter, want = Exact(SPACE, True), NFECounter(), torch.tensor(wanted)[:len(x)]
-    got = only_where(net.whole, lambda x, t: want, counter)(x, .5, real)
+    def where(x, t): return want
+    got = only_where(net.whole, where, counter)(x, .5, real)
     assert counter.rows.tolist() == want.int().tolist()
     assert net.asked == [max(1, int(want.sum()))]
     assert same(got, net.whole(x, .5, real), want)
@@ -90,12 +95,16 @@ def test_rows_that_need_no_answer_get_zeros(batch, wanted):
 
 
 def test_without_rows_the_denoiser_runs_once_for_the_shapes():
-    x, net, counter = fully_masked(SPACE, slots(torch.tensor([1, 2, 3]), 3)), Exact(SPACE, True), NFECounter()
-    wanted = [[0, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]]
-    f = only_where(net.whole, lambda x, t: torch.tensor(wanted[t]).bool(), counter)
+    net, counter = Exact(SPACE, True), NFECounter()
+    x = fully_masked(SPACE, slots(torch.tensor([1, 2, 3]), 3))
+    real = x != SPACE.pad
+    wanted = torch.tensor([[0, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]]).bool()
+    def where(x, t): return wanted[t]
+    f = only_where(net.whole, where, counter)
     for t, want in enumerate(wanted):
-        got, want = f(x, t, x != SPACE.pad), torch.tensor(want).bool()
-        assert same(got, net.whole(x, t, x != SPACE.pad), want) and (got.logits[~want] == 0).all()
+        got = f(x, t, real)
+        assert same(got, net.whole(x, t, real), want)
+        assert (got.logits[~want] == 0).all()
         net.asked.pop()                                      # made by the comparison
     assert net.asked == [1, 2, 3] and counter.rows.tolist() == [2, 1, 2]
 
@@ -105,7 +114,10 @@ def test_without_rows_the_denoiser_runs_once_for_the_shapes():
 def test_a_tabulated_schedule_gives_the_same_values_and_is_evaluated_once(batch, times):
     calls, real = batch
     asked = []
-    table = tabulated(lambda t, real: (asked.append((t, len(real))), speeds(t, real))[1])
+    def schedule(t, real):
+        asked.append((t, len(real)))
+        return speeds(t, real)
+    table = tabulated(schedule)
     parts = [real, real[:2], real[-1:], real.flip(0), real, real[:1]]   # the first contains all patterns
     for t, part in zip(times, parts): assert table(t, part).equal(speeds(t, part))
     kinds = len({tuple(r) for r in real.tolist()})
@@ -122,9 +134,11 @@ def test_a_new_pattern_clears_the_table(a, b):
 
 def test_a_schedule_is_evaluated_once_per_time_of_a_run():
     asked, x = [], fully_masked(SPACE, slots(torch.tensor([3, 2, 1]*4), 3))
-    note = lambda t, real: (asked.append(t), speeds(t, real))[1]
+    def schedule(t, real):
+        asked.append(t)
+        return speeds(t, real)
     m = METHODS['random_topp09_remdm_cap_eta02']
-    generate_rows(Exact(SPACE, True), note, SPACE, m, x, uniform_grid(9), batch=3)
+    generate_rows(Exact(SPACE, True), schedule, SPACE, m, x, uniform_grid(9), batch=3)
     assert sorted(asked, reverse=True) == uniform_grid(9)[:-1].tolist()
 
 
@@ -132,11 +146,12 @@ def test_a_schedule_is_evaluated_once_per_time_of_a_run():
 @given(batches(calls=5))
 def test_a_row_that_did_not_change_is_cached(batch):
     calls, real = batch
-    net, counter, asked, last = Exact(SPACE, False), NFECounter(), [0]*len(real), None
+    net, counter = Exact(SPACE, False), NFECounter()
+    asked, last = [0]*len(real), [None]*len(real)
     f = cached_rows(net.whole, counter)
     for k, x in enumerate(calls):
         assert same(f(x, 1 - k/5, real), Exact(SPACE, False).whole(x, 0., real))
-        for b, row in enumerate(x.tolist()): asked[b] += last is None or row != last[b]
+        for b, row in enumerate(x.tolist()): asked[b] += row != last[b]
         last = x.tolist()
         assert counter.rows.tolist() == asked
     assert sum(net.asked) == sum(asked)
@@ -144,54 +159,73 @@ def test_a_row_that_did_not_change_is_cached(batch):
 
 def test_another_batch_is_not_mistaken_for_the_last():
     net, counter = Exact(SPACE, False), NFECounter()
-    f, x = cached_rows(net.whole, counter), fully_masked(SPACE, slots(torch.tensor([1, 2, 3]), 3))
-    f(x, 1., x != SPACE.pad)
+    f = cached_rows(net.whole, counter)
+    x = fully_masked(SPACE, slots(torch.tensor([1, 2, 3]), 3))
+    real = x != SPACE.pad
+    f(x, 1., real)
     counter.rows = None                                        # the next batch has a count of its own
-    assert same(f(x[1:], 1., x[1:] != SPACE.pad), net.whole(x[1:], 1., x[1:] != SPACE.pad))
+    assert same(f(x[1:], 1., real[1:]), net.whole(x[1:], 1., real[1:]))
     assert counter.rows.tolist() == [1, 1]
 
 
-STACKS = {
-    'deduplicated of trimmed': lambda net, a, b: deduplicated(trimmed(net)),
-    'where of deduplicated of trimmed':
-        lambda net, a, b: only_where(deduplicated(trimmed(net)), any_masked, a),
-    'deduplicated of where of trimmed':
-        lambda net, a, b: deduplicated(only_where(trimmed(net), any_masked, a)),
-    'cached of deduplicated of trimmed': lambda net, a, b: cached_rows(deduplicated(trimmed(net)), a),
-    'cached of where of deduplicated of trimmed':
-        lambda net, a, b: cached_rows(only_where(deduplicated(trimmed(net)), any_masked, b), a),
-    'counted of cached of trimmed': lambda net, a, b: count_nfe(cached_rows(trimmed(net), b), a)}
+def deduplicated_trimmed(net, a, b): return deduplicated(trimmed(net))
 
 
-@pytest.mark.parametrize('stack', STACKS)
+def where_deduplicated_trimmed(net, a, b):
+    return only_where(deduplicated(trimmed(net)), any_masked, a)
+
+
+def deduplicated_where_trimmed(net, a, b):
+    return deduplicated(only_where(trimmed(net), any_masked, a))
+
+
+def cached_deduplicated_trimmed(net, a, b): return cached_rows(deduplicated(trimmed(net)), a)
+
+
+def cached_where_deduplicated_trimmed(net, a, b):
+    return cached_rows(where_deduplicated_trimmed(net, b, a), a)
+
+
+def counted_cached_trimmed(net, a, b): return count_nfe(cached_rows(trimmed(net), b), a)
+
+
+STACKS = [deduplicated_trimmed, where_deduplicated_trimmed, deduplicated_where_trimmed]
+STACKS += [cached_deduplicated_trimmed, cached_where_deduplicated_trimmed, counted_cached_trimmed]
+
+
+def name(f): return f.__name__
+
+
+@pytest.mark.parametrize('stack', STACKS, ids=name)
 @settings(max_examples=15, deadline=None)
 @given(batches(calls=4))
-def test_stacks(stack, batch):
+def test_combined_wrappers_give_the_output_of_the_network(stack, batch):
     calls, real = batch
-    # the inner one gets other rows each time
-    if 'where' in stack and 'cached' in stack: counter = [NFECounter(), _Any()]
-    elif 'deduplicated of where' in stack: counter = [_Any(), NFECounter()]
-    else: counter = [NFECounter(), _Any()]
-    net = Exact(SPACE, False)
-    f = STACKS[stack](net, *counter)
+    outer, inner = NFECounter(), CountOfOtherRows()
+    if stack is deduplicated_where_trimmed: outer, inner = inner, outer
+    f = stack(Exact(SPACE, False), outer, inner)
     for x in calls:
-        rows = masked(SPACE, x).any(1) if 'where' in stack else slice(None)
+        rows = masked(SPACE, x).any(1) if 'where' in name(stack) else slice(None)
         assert same(f(x, .5, real), Exact(SPACE, False).whole(x, .5, real), rows)
 
 
-class _Any(NFECounter):
+class CountOfOtherRows(NFECounter):
     "A counter for batches of changing size: only the sum has a meaning"
-    def add(self, rows): self.rows = rows.long().sum() + (0 if self.rows is None else self.rows)
+    def add(self, rows):
+        before = 0 if self.rows is None else self.rows
+        self.rows = rows.long().sum() + before
 
 
 def evaluations(m, timed, states):
-    "Count for each row of a plain run the steps that needed an answer"
+    "Count for each row of a plain run the steps that needed an evaluation"
     rows = range(len(states[0].x))
     if m.policy.edit is not as_is: return [len(states)]*len(rows)
-    if not timed: return [1 + sum(not a.x[b].equal(z.x[b]) for a, z in zip(states, states[1:])) for b in rows]
+    def changes(b): return sum(not a.x[b].equal(z.x[b]) for a, z in zip(states, states[1:]))
+    if not timed: return [1 + changes(b) for b in rows]
     trusts = m.family == 'davis_confidence' and m.params.get('trust', 'logits') == 'logits'
     reads = m.params.get('t_switch', 1) if trusts else 0
-    return [sum(bool(s.masked[b].any()) or s.t < reads for s in states) for b in rows]
+    def needed(b): return sum(bool(s.masked[b].any()) or s.t < reads for s in states)
+    return [needed(b) for b in rows]
 
 
 def speeds(t, real):
@@ -226,10 +260,12 @@ def test_generate_rows_gives_the_samples_of_the_plain_loop_and_counts_its_evalua
 def row_counts(s, new, keep, b, mask):
     "The statistics of one row in one step; of `sigma` only if it has decoded positions"
     ours, was, unmasked = s.ours[b], s.decoded[b], new[b] != mask
-    top, sigma = s.sigma_max.expand_as(s.p)[b][ours], (1 - keep)[b][was]
+    def at_ours(v): return v.expand_as(s.p)[b][ours]
+    top, sigma = at_ours(s.sigma_max), (1 - keep)[b][was]
     row = dict(ours=int(ours.sum()), before=int(was.sum()), after=int((unmasked & ours).sum()))
-    row |= dict(remasked=int((was & ~unmasked).sum()), unmasked=int((s.masked[b] & unmasked).sum()))
-    row |= dict(alpha_s=float(s.alpha_s.expand_as(s.p)[b][ours].sum()), wanted=float(sigma.sum()))
+    row['remasked'] = int((was & ~unmasked).sum())
+    row['unmasked'] = int((s.masked[b] & unmasked).sum())
+    row |= dict(alpha_s=float(at_ours(s.alpha_s).sum()), wanted=float(sigma.sum()))
     row |= dict(sigma_max=float(top.mean()), sigma_max_spread=float(top.std(correction=0)))
     if was.any(): row |= dict(sigma=float(sigma.mean()), sigma_spread=float(sigma.std(correction=0)))
     return row
@@ -252,8 +288,10 @@ def means(counts):
 def test_step_statistics_equal_a_row_by_row_count(name):
     space, log, statistics, m = graph_space(5), [], StepStatistics(), METHODS[name]
     x, ts = fully_masked(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5)), uniform_grid(9)
-    generate_rows(Exact(space, True), speeds, space, m, x, ts, seed=7, batch=4,
-             callback=lambda *seen: (statistics(*seen), log.append(seen)))
+    def callback(*seen):
+        statistics(*seen)
+        log.append(seen)
+    generate_rows(Exact(space, True), speeds, space, m, x, ts, seed=7, batch=4, callback=callback)
     table, remasked = statistics.table(), [0]*6
     for k in range(9):                                       # two batches of nine steps
         each = [(*seen[:3], b) for seen in (log[k], log[k + 9]) for b in range(len(seen[1]))]

@@ -11,39 +11,58 @@ SPACE = TokenSpace(MASK, PAD, (torch.arange(V) < 5).expand(L, -1))
 def rows(n, seed=0):
     g = torch.Generator().manual_seed(seed)
     x = torch.randint(5, (n, L), generator=g)
-    return torch.where(torch.arange(L) < torch.randint(10, L + 1, (n, 1), generator=g), x, PAD), g
+    size = torch.randint(10, L + 1, (n, 1), generator=g)
+    return torch.where(torch.arange(L) < size, x, PAD), g
 
 
-def masked_as_asked(x0, n):
-    assert n.x_t[n.in_loss].eq(MASK).all() and n.x_t[~n.in_loss].equal(x0[~n.in_loss]) and n.target.equal(x0)
+def unchanged_outside_the_loss(x0, n):
+    assert n.x_t[~n.in_loss].equal(x0[~n.in_loss])
+    assert n.target.equal(x0)
+
+
+def masks_exactly_the_loss_positions(x0, n):
+    assert n.x_t[n.in_loss].eq(MASK).all()
     assert not n.in_loss[x0 == PAD].any()
+    unchanged_outside_the_loss(x0, n)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 99), st.floats(0, 1), st.floats(.01, .5), st.floats(0, 1))
 def test_sticky_gaps_have_the_exact_share(seed, alpha, p1, p2):
     x0, g = rows(16, seed)
-    alpha_t, u = torch.full((16, 1), alpha, dtype=torch.float64), torch.rand(16, L, 7, generator=g)
+    alpha_t = torch.full((16, 1), alpha, dtype=torch.float64)
+    u = torch.rand(16, L, 7, generator=g)
     n = sticky(p1, p2, 6)(SPACE, x0, alpha_t, u)
-    masked_as_asked(x0, n)
+    masks_exactly_the_loss_positions(x0, n)
     want = ((1 - alpha)*(x0 != PAD).double()).sum(1)
-    assert (n.in_loss.sum(1) - want).min() > -1e-9 and (n.in_loss.sum(1) - want).max() < 1 + 1e-9
+    excess = n.in_loss.sum(1) - want
+    assert excess.min() > -1e-9
+    assert excess.max() < 1 + 1e-9
+
+
+def grown(masked, u, p1, p2):
+    "One round: a position is masked with probability p2 beside a masked one, else p1"
+    beside = [any(masked[max(i-1, 0):i+2]) for i in range(len(masked))]
+    bounds = [p2 if b else p1 for b in beside]
+    return [m or v < bound for m, v, bound in zip(masked, u, bounds)]
 
 
 def test_sticky_gaps_grow_like_the_plain_rounds():
     "Before the share is made exact: position by position, round by round"
     x0, g = rows(8)
-    u, p1, p2, alpha, rounds = torch.rand(8, L, 9, generator=g), .05, .6, .4, 8
+    u = torch.rand(8, L, 9, generator=g)
+    p1, p2, alpha, rounds = .05, .6, .4, 8
     got = sticky(p1, p2, rounds)(SPACE, x0, torch.full((8, 1), alpha), u).in_loss
     for b in range(8):
         size = int((x0[b] != PAD).sum())
-        want = -int(-(torch.tensor((1 - torch.tensor(alpha)).item())*size)//1)
-        masked = [False]*size
+        share = torch.tensor((1 - torch.tensor(alpha)).item())
+        want = -int(-(share*size)//1)
+        masked, per_round = [False]*size, u[b].T.tolist()
         for r in range(rounds):
             if sum(masked) >= want: break
-            beside = [(i > 0 and masked[i-1]) or (i < size - 1 and masked[i+1]) for i in range(size)]
-            masked = [h or float(u[b, i, r]) < (p2 if beside[i] else p1) for i, h in enumerate(masked)]
-        order = sorted(range(size), key=lambda i: -(masked[i] + float(u[b, i, rounds])))
+            masked = grown(masked, per_round[r], p1, p2)
+        place = [-(m + v) for m, v in zip(masked, per_round[rounds])]
+        order = sorted(range(size), key=place.__getitem__)
         assert sorted(order[:want]) == got[b].nonzero()[:, 0].tolist()
 
 
@@ -51,11 +70,12 @@ def test_spans_lie_between_sorted_places():
     x0, g = rows(8)
     u, n = torch.rand(8, L, generator=g), 3
     made = spans(n)(SPACE, x0, torch.zeros(8, 1), u)
-    masked_as_asked(x0, made)
+    masks_exactly_the_loss_positions(x0, made)
     for b in range(8):
         size = int((x0[b] != PAD).sum())
         ends = sorted(int(v*size) for v in u[b, :2*n])
-        want = {i for a, z in zip(ends[::2], ends[1::2]) for i in range(a, z + 1)}
+        want = set()
+        for first, last in zip(ends[::2], ends[1::2]): want |= {*range(first, last + 1)}
         assert set(made.in_loss[b].nonzero()[:, 0].tolist()) == want
 
 
@@ -71,35 +91,43 @@ def test_span_and_sticky_shares_are_about_a_half():
 
 def test_every_other_token_is_as_likely_and_none_is_the_same():
     g = torch.Generator().manual_seed(0)
-    legal = (torch.arange(V) < 5).expand(L, -1).clone(); legal[0] = torch.arange(V) == 2
+    legal = (torch.arange(V) < 5).expand(L, -1).clone()
+    legal[0] = torch.arange(V) == 2
     space = TokenSpace(MASK, PAD, legal)
-    x = torch.full((20000, L), 3); x[:, 0], x[:, 1] = 2, PAD
+    x = torch.full((20000, L), 3)
+    x[:, 0], x[:, 1] = 2, PAD
     y = other_token(space, x, torch.rand(x.shape, generator=g))
-    assert (y[:, 0] == 2).all() and (y[:, 1] == PAD).all()         # nothing else is legal; not there
+    assert (y[:, 0] == 2).all()                                    # no other token is legal
+    assert (y[:, 1] == PAD).all()
     assert (y[:, 2:] != 3).all() and is_clean(space, y).all()
     n = torch.bincount(y[:, 2:].flatten(), minlength=5)[[0, 1, 2, 4]].double()
     assert ((n - n.mean())**2/n.mean()).sum() < 20                 # chi-square, 3 degrees of freedom
-    for u in 0., 1 - 2**-24:                                       # both ends
-        assert (other_token(space, x[:1], torch.full((1, L), u))[:, 2:] == (0 if u == 0 else 4)).all()
+    for u, token in (0., 0), (1 - 2**-24, 4):                      # both ends
+        y = other_token(space, x[:1], torch.full((1, L), u))
+        assert (y[:, 2:] == token).all()
 
 
-def test_decoys_change_asked_positions_only():
+def test_decoys_change_positions_in_the_loss_only():
     x0, g = rows(3000)
-    u = torch.rand(3000, L, 2, generator=g)
-    n = decoys(mask_forward, 1, kept=.3, other=.2)(SPACE, x0, torch.tensor([[.5]]), u)
-    plain = mask_forward(SPACE, x0, torch.tensor([[.5]]), u)
-    assert n.in_loss.equal(plain.in_loss) and n.target.equal(x0) and n.x_t[~n.in_loss].equal(x0[~n.in_loss])
+    u, alpha_t = torch.rand(3000, L, 2, generator=g), torch.tensor([[.5]])
+    n = decoys(mask_forward, 1, kept=.3, other=.2)(SPACE, x0, alpha_t, u)
+    assert n.in_loss.equal(mask_forward(SPACE, x0, alpha_t, u).in_loss)
+    unchanged_outside_the_loss(x0, n)
     x, want = n.x_t[n.in_loss], x0[n.in_loss]
-    shares = [float(m.double().mean()) for m in (x == want, (x != want) & (x != MASK), x == MASK)]
+    kept, masked = x == want, x == MASK
+    replaced = ~kept & ~masked
+    shares = [float(m.double().mean()) for m in (kept, replaced, masked)]
     assert shares == pytest.approx([.3, .2, .5], abs=.01)
-    assert torch.bincount(((x - want)[(x != want) & (x != MASK)]) % 5, minlength=5)[1:].double().std() < 200
+    offsets = (x - want)[replaced] % 5
+    assert torch.bincount(offsets, minlength=5)[1:].double().std() < 200
 
 
-def test_any_of_treats_rows_apart():
+def test_any_of_chooses_one_process_for_each_row():
     x0, g = rows(200)
-    u = torch.rand(200, L, 2, generator=g)
-    n = any_of(mask_forward, spans(4), streams=1)(SPACE, x0, torch.full((200, 1), .9), u)
-    first, second = mask_forward(SPACE, x0, torch.full((200, 1), .9), u), spans(4)(SPACE, x0, None, u)
+    u, alpha_t = torch.rand(200, L, 2, generator=g), torch.full((200, 1), .9)
+    n = any_of(mask_forward, spans(4), streams=1)(SPACE, x0, alpha_t, u)
+    first = mask_forward(SPACE, x0, alpha_t, u)
+    second = spans(4)(SPACE, x0, None, u)
     which = u[:, 0, 1] < .5
     for part, b in ((first, which), (second, ~which)):
         assert all(p[b].equal(q[b]) for p, q in zip(n, part))

@@ -14,30 +14,41 @@ from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph
 
 few = settings(max_examples=60, deadline=None)
 
-# Three records of the Graph2Plan data set: types, boxes (x0,y0,x1,y1, y down), edges
-REAL = [
-    ((7,7,3,9,2,0,9,1),
-     [(115,69,153,115),(152,102,199,141),(152,140,199,161),(198,160,217,188),(152,160,199,188),
-      (56,114,153,188),(40,114,57,165),(56,69,115,115)],
-     [(0,5,3),(0,1,0),(0,7,7),(1,5,7),(1,2,3),(2,5,7),(2,3,0),(2,4,3),(3,4,7),(4,5,7),(5,6,7),(5,7,6),
-      (6,7,1)]),
-    ((1,3,6,0,11,11,4,2),
-     [(68,154,117,205),(138,123,189,153),(138,152,189,205),(68,53,139,169),(116,168,129,205),
-      (128,168,139,205),(138,83,189,124),(138,53,189,84)],
-     [(0,3,6),(0,4,2),(1,3,7),(1,2,3),(1,6,6),(2,5,7),(2,3,9),(3,6,2),(3,4,0),(3,5,0),(3,7,1),(4,5,2),
-      (6,7,6)]),
-    ((7,1,9,3,0,2),
-     [(67,142,135,197),(134,142,191,197),(134,196,191,216),(67,101,111,143),(89,42,191,143),(67,42,90,102)],
-     [(0,4,6),(0,1,2),(0,2,0),(0,3,6),(1,4,6),(1,2,3),(3,4,2),(3,5,6),(4,5,7)]),
-]
+# Three records of the Graph2Plan data set, each: room types; boxes (x0,y0,x1,y1, y down); edges
+REAL_RECORDS = """
+7 7 3 9 2 0 9 1
+115,69,153,115 152,102,199,141 152,140,199,161 198,160,217,188 152,160,199,188 56,114,153,188 40,114,57,165 \
+56,69,115,115
+0,5,3 0,1,0 0,7,7 1,5,7 1,2,3 2,5,7 2,3,0 2,4,3 3,4,7 4,5,7 5,6,7 5,7,6 6,7,1
+
+1 3 6 0 11 11 4 2
+68,154,117,205 138,123,189,153 138,152,189,205 68,53,139,169 116,168,129,205 128,168,139,205 138,83,189,124 \
+138,53,189,84
+0,3,6 0,4,2 1,3,7 1,2,3 1,6,6 2,5,7 2,3,9 3,6,2 3,4,0 3,5,0 3,7,1 4,5,2 6,7,6
+
+7 1 9 3 0 2
+67,142,135,197 134,142,191,197 134,196,191,216 67,101,111,143 89,42,191,143 67,42,90,102
+0,4,6 0,1,2 0,2,0 0,3,6 1,4,6 1,2,3 3,4,2 3,5,6 4,5,7
+"""
+
+
+def real_record(text):
+    "Types, boxes and edges of a record"
+    types, box, edges = ([tuple(map(int, v.split(','))) for v in line.split()] for line in text.splitlines())
+    return tuple(t for t, in types), box, edges
+
+
+REAL = [real_record(text) for text in REAL_RECORDS.strip().split('\n\n')]
 
 
 @st.composite
 def graphs(draw, n_max):
     n = draw(st.integers(1, n_max))
     types = draw(st.lists(st.integers(0, 12), min_size=n, max_size=n))
-    at = draw(st.lists(st.sampled_from(list(combinations(range(n), 2))), unique=True)) if n > 1 else []
-    return Graph(tuple(types), tuple((i, j, draw(st.integers(0, 9))) for i, j in sorted(at)))
+    pairs = [*combinations(range(n), 2)]
+    at = draw(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
+    edges = [(i, j, draw(st.integers(0, 9))) for i, j in sorted(at)]
+    return Graph(tuple(types), tuple(edges))
 
 
 @st.composite
@@ -48,7 +59,10 @@ def some_graphs(draw):
 
 def boxes(high, n=2):
     side = st.lists(st.integers(0, high), min_size=2, max_size=2, unique=True).map(sorted)
-    box = st.tuples(side, side).map(lambda s: (s[0][0], s[1][0], s[0][1], s[1][1]))
+    def corners(sides):
+        (x0, x1), (y0, y1) = sides
+        return x0, y0, x1, y1
+    box = st.tuples(side, side).map(corners)
     return st.lists(box, min_size=n, max_size=n)
 
 
@@ -65,12 +79,13 @@ def test_encode_decode_is_exact_both_ways(case):
 
 @few
 @given(some_graphs())
-def test_row_is_what_the_layout_says(case):
+def test_row_follows_the_layout(case):
     n_max, gs = case
     n = torch.tensor([len(g.types) for g in gs])
     x, space = G.encode_graphs(gs, n_max), G.graph_space(n_max)
     assert torch.equal(x != PAD, G.slots(n, n_max))
-    assert space.legal[torch.arange(space.L).expand_as(x)[x != PAD], x[x != PAD]].all()
+    row, position = (x != PAD).nonzero().T
+    assert space.legal[position, x[row, position]].all()
     for g, row in zip(gs, x.tolist()):
         rel = {(i, j): N_ROOMS + r for i, j, r in g.edges}
         pos = n_max
@@ -102,13 +117,16 @@ def test_decode_refuses_what_is_not_clean(at, token):
 
 # ---- relations from boxes
 
+def centre(u): return Fraction(u[0] + u[2], 2), Fraction(u[1] + u[3], 2)
+
+
 def scalar_relation(u, v):
     "The rule once more: nudge a centre that lies on a line until it lies in one of nine open cells"
     if all(u[k] < v[k] for k in (0, 1)) and all(u[k] > v[k] for k in (2, 3)): return 5
     if all(u[k] >= v[k] for k in (0, 1)) and all(u[k] <= v[k] for k in (2, 3)): return 4
-    x, y = Fraction(u[0] + u[2], 2), Fraction(u[1] + u[3], 2)
-    dx, dy = x - Fraction(v[0] + v[2], 2), y - Fraction(v[1] + v[3], 2)
-    eps = Fraction(1, 10**6)
+    x, y = centre(u)
+    v_x, v_y = centre(v)
+    dx, dy, eps = x - v_x, y - v_y, Fraction(1, 10**6)
     if v[0] <= x <= v[2] and v[1] <= y <= v[3]:   # in the box or on its rim: outwards
         if x in (v[0], v[2]) or y in (v[1], v[3]): x, y = x + eps*dx, y + eps*dy
     else: x, y = x - eps*dy, y + eps*dx           # outside: clockwise, as seen with y down
@@ -119,11 +137,15 @@ def scalar_relation(u, v):
 
 
 def scalar_near(u, v, th):
-    return max(v[0] - u[2], u[0] - v[2]) <= th and max(v[1] - u[3], u[1] - v[3]) <= th
+    gap_x, gap_y = (max(v[k] - u[k + 2], u[k] - v[k + 2]) for k in (0, 1))
+    return gap_x <= th and gap_y <= th
+
+
+def scalar_token(u, v, th): return N_ROOMS + scalar_relation(u, v) if scalar_near(u, v, th) else NO_EDGE
 
 
 def check_rule(pair_list, th):
-    want = [N_ROOMS + scalar_relation(u, v) if scalar_near(u, v, th) else NO_EDGE for u, v in pair_list]
+    want = [scalar_token(u, v, th) for u, v in pair_list]
     assert G.relate(pair_list, th)[:, 0].tolist() == want
 
 
@@ -141,8 +163,8 @@ def test_relate_is_the_rule(pair, th): check_rule([pair], th)
 @pytest.mark.parametrize('th', range(6))
 @pytest.mark.parametrize('types, box, edges', REAL)
 def test_relate_gives_the_real_records(types, box, edges, th):
-    r = G.relate(box, th)
-    got = {(*ij, x - N_ROOMS) for ij, x in zip(combinations(range(len(box)), 2), r.tolist()) if x != NO_EDGE}
+    tokens, pairs = G.relate(box, th).tolist(), combinations(range(len(box)), 2)
+    got = {(i, j, x - N_ROOMS) for (i, j), x in zip(pairs, tokens) if x != NO_EDGE}
     assert got == set(edges)
 
 
@@ -164,15 +186,16 @@ def test_a_mirrored_plan_has_mirrored_relations(pair, across):
     flip = np.array(pair)
     flip[:, [a, a + 2]] = 100 - flip[:, [a + 2, a]]
     swap = {'left': 'right', 'right': 'left'} if across else {'above': 'below', 'below': 'above'}
-    mirror = lambda name: '-'.join(swap.get(w, w) for w in name.split('-'))
-    x = G.relate(pair)[0]
-    want = x if x == NO_EDGE else N_ROOMS + G.RELATIONS.index(mirror(G.RELATIONS[x - N_ROOMS]))
-    assert G.relate(flip).tolist() == [want]
+    def mirror(x):
+        if x == NO_EDGE: return x
+        name = G.RELATIONS[x - N_ROOMS].split('-')
+        return N_ROOMS + G.RELATIONS.index('-'.join(swap.get(w, w) for w in name))
+    assert G.relate(flip).tolist() == [mirror(G.relate(pair)[0])]
 
 
 @few
 @given(boxes(20))
-def test_who_surrounds_is_seen_from_both_sides(pair):
+def test_surrounding_and_inside_are_converse(pair):
     if G.relate(pair)[0] == N_ROOMS + 5: assert G.relate(pair[::-1])[0] == N_ROOMS + 4
 
 
@@ -227,12 +250,15 @@ def test_graphs_are_read_from_every_form_of_json(tmp_path_factory, case):
     f = tmp_path_factory.mktemp('g')/'a.jsonl'
     readers.write_jsonl(f, gs)
     lines = f.read_text().split('\n')[:-1]
-    for text in '\ufeff' + '\r\n\r\n'.join(lines), '[' + ',\n'.join(lines) + ']', '\n' + '\n \n'.join(lines):
-        if gs:
-            f.write_text(text, encoding='utf-8', newline='')
-            assert readers.read_jsonl(f, n_max) == gs and readers.read_graphs(f, n_max=n_max).graphs == gs
-            f.with_name('a.jsonl.gz').write_bytes(gzip.compress(text.encode()))
-            assert readers.read_graphs(f.with_name('a.jsonl.gz'), n_max=n_max).graphs == gs
+    with_mark, array = '\ufeff' + '\r\n\r\n'.join(lines), '[' + ',\n'.join(lines) + ']'
+    blank_lines = '\n' + '\n \n'.join(lines)
+    zipped = f.with_name('a.jsonl.gz')
+    for text in (with_mark, array, blank_lines) if gs else ():
+        f.write_text(text, encoding='utf-8', newline='')
+        assert readers.read_jsonl(f, n_max) == gs
+        assert readers.read_graphs(f, n_max=n_max).graphs == gs
+        zipped.write_bytes(gzip.compress(text.encode()))
+        assert readers.read_graphs(zipped, n_max=n_max).graphs == gs
 
 
 def test_the_line_of_a_fault_counts_blank_lines(tmp_path):
@@ -267,7 +293,8 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
     else: monkeypatch.setattr(readers.Path, 'write_bytes', full)
     with pytest.raises(OSError, match='a.jsonl could not be written .No space left'):
         readers.write_jsonl(f, [Graph((1,), ())])
-    assert [p.name for p in tmp_path.iterdir()] == ['a.jsonl'] and readers.read_jsonl(f) == [Graph((0,), ())]
+    assert [p.name for p in tmp_path.iterdir()] == ['a.jsonl']
+    assert readers.read_jsonl(f) == [Graph((0,), ())]
 
 
 # ---- the split
@@ -288,13 +315,15 @@ def test_split_is_the_published_one():
 
 
 def test_split_leaves_the_global_generator_alone():
-    torch.manual_seed(1); a = torch.rand(3)
-    torch.manual_seed(1); G.split_indices(50)
+    torch.manual_seed(1)
+    a = torch.rand(3)
+    torch.manual_seed(1)
+    G.split_indices(50)
     assert torch.equal(torch.rand(3), a)
 
 
 @pytest.mark.parametrize('fractions', [(.8, .1, .2), (.5, .2, .2), (1.2, -.1, -.1)])
-def test_split_refuses_shares_that_are_no_shares(fractions):
+def test_split_refuses_shares_that_are_negative_or_do_not_sum_to_1(fractions):
     with pytest.raises(ValueError, match='shares >= 0 that sum to 1'):
         G.split_indices(10, fractions=fractions)
     assert len(G.split_indices(10, fractions=(.8, .1, .1 + 9e-7)).train) == 8

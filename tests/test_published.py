@@ -29,19 +29,26 @@ def learned_tensor(t, real):
 
 
 def softmax(z):
-    m = max(z); e = [math.exp(v - m) for v in z]
+    top = max(z)
+    e = [math.exp(v - top) for v in z]
     return [v/sum(e) for v in e]
+
+
+def most_likely_first(p):
+    "Places from the largest value to the smallest; of equal ones, the first"
+    def place(i): return -p[i], i
+    return sorted(range(len(p)), key=place)
 
 
 def pick_token(z, top_p, u):
     "Nucleus: most likely first, keep while the mass before is below top_p, invert the sum; else argmax"
-    if top_p is None: return max(range(len(z)), key=lambda i: (z[i], -i))
+    if top_p is None: return most_likely_first(z)[0]
     p = softmax(z)
-    order = sorted(range(len(p)), key=lambda i: (-p[i], i))
     kept, before = [], 0.
-    for i in order:
+    for i in most_likely_first(p):
         if before >= top_p: break
-        kept.append(i); before += p[i]
+        kept.append(i)
+        before += p[i]
     total, run = sum(p[i] for i in kept), 0.
     for i in kept:
         run += p[i]
@@ -52,41 +59,52 @@ def pick_token(z, top_p, u):
 def half_even(ps):
     "v1's round(p n) is v2's round(sum of p) where all p are the same; float32, half to even"
     p = torch.tensor(ps, dtype=torch.float32)
-    return int(torch.round(p[0]*len(p) if len(set(ps)) == 1 else p.sum()))
+    equal = len(set(ps)) == 1
+    return int(torch.round(p[0]*len(p) if equal else p.sum()))
+
+
+def legal(l): return range(13) if l < 8 else range(13, 24)
+def legal_logits(z, l): return [z[l][v] for v in legal(l)]
+
+
+def chosen(params, masked, p, prob, u_keep, u_own, last):
+    "The masked positions that one step unmasks"
+    if params['unmask'] == 'llada':
+        k = len(masked) if last else min(len(masked), max(1, half_even(list(p.values()) or [0.])))
+        order = most_likely_first([prob[l] for l in masked])
+        return [masked[i] for i in order[:k]]
+    u = u_keep if params['remask'] == 'none' else u_own
+    return [l for l in masked if u[l] < p[l]]
+
+
+def remasking_probability(params, decoded, sigma_max, prob):
+    if params['remask'] == 'cap': return {l: min(params['eta'], sigma_max[l]) for l in decoded}
+    e = {l: math.exp(-prob[l]) for l in decoded}
+    total, n = sum(e.values()), len(decoded)
+    return {l: min(1., sigma_max[l]*e[l]/total*n) for l in decoded}
 
 
 def plain(params, x, logits_of, real, noise, alpha=fixed):
-    "One row through the reference system's loop: choose tokens, unmask, then remask old and new alike"
-    x, tau = list(x), params['t_switch']
+    "One row through the loop of Davis: choose tokens, unmask, then remask old and new alike"
+    x = list(x)
     for step, i in enumerate(range(N - 1, -1, -1)):
-        now, nxt = (i + 1)/N, i/N
+        now, after = (i + 1)/N, i/N
         z = logits_of(x, now)
         u_draw, u_keep, u_own = (noise(step, k, L)[0].tolist() for k in (DRAW, KEEP, CHOOSE))
-        hidden = [l for l in range(L) if x[l] == MASK]
-        legal = lambda l: range(13) if l < 8 else range(13, 24)
-        token = {
-            l: legal(l)[pick_token([z[l][v] for v in legal(l)], params['top_p'], u_draw[l])] for l in hidden
-        }
-        prob = {
-            l: softmax([z[l][v] for v in legal(l)])[(token[l] if l in token else x[l]) - legal(l)[0]]
-            for l in range(L)
-            if real[l]
-        }
-        p = {l: (alpha(nxt, l) - alpha(now, l))/(1 - alpha(now, l) + 1e-8) if i else 1. for l in hidden}
-        if params['unmask'] == 'llada':
-            k = len(hidden) if i == 0 else min(len(hidden), max(1, half_even([p[l] for l in hidden] or [0.])))
-            chosen = sorted(hidden, key=lambda l: (-prob[l], l))[:k]
-        elif params['remask'] == 'none': chosen = [l for l in hidden if u_keep[l] < p[l]]
-        else: chosen = [l for l in hidden if u_own[l] < p[l]]
-        for l in chosen: x[l] = token[l]
-        if params['remask'] != 'none' and i > 0 and now < tau:
-            visible = [l for l in range(L) if real[l] and x[l] != MASK]
-            smax = {l: min(1., (1 - alpha(nxt, l))/alpha(now, l)) for l in visible}
-            if params['remask'] == 'cap': sigma = {l: min(params['eta'], smax[l]) for l in visible}
-            else:
-                e = {l: math.exp(-prob[l]) for l in visible}
-                sigma = {l: min(1., smax[l]*e[l]/sum(e.values())*len(visible)) for l in visible}
-            for l in visible:
+        masked = [l for l in range(L) if x[l] == MASK]
+        token, prob, p = list(x), {}, {}
+        for l in masked:
+            token[l] = legal(l)[pick_token(legal_logits(z, l), params['top_p'], u_draw[l])]
+            rate = (alpha(after, l) - alpha(now, l))/(1 - alpha(now, l) + 1e-8)
+            p[l] = rate if i else 1.
+        for l in range(L):
+            if real[l]: prob[l] = softmax(legal_logits(z, l))[token[l] - legal(l)[0]]
+        for l in chosen(params, masked, p, prob, u_keep, u_own, i == 0): x[l] = token[l]
+        if params['remask'] != 'none' and i > 0 and now < params['t_switch']:
+            decoded = [l for l in range(L) if real[l] and x[l] != MASK]
+            sigma_max = {l: min(1., (1 - alpha(after, l))/alpha(now, l)) for l in decoded}
+            sigma = remasking_probability(params, decoded, sigma_max, prob)
+            for l in decoded:
                 if not u_keep[l] < 1 - sigma[l]: x[l] = MASK
     return x
 
@@ -97,30 +115,21 @@ def both(name, alpha, tensor):
     emb = torch.randn(L, space.V, generator=g).double()
     head = torch.randn(L, space.V, generator=g).double()
     def logits(x, t):
-        h = torch.sin(emb[torch.arange(L), x].sum(-1, keepdim=True) + emb[torch.arange(L), x])
+        own = emb[torch.arange(L), x]
+        h = torch.sin(own.sum(-1, keepdim=True) + own)
         return 2*torch.sin(2*h[..., None]*head + t)
+    def denoise(x, t, real): return Denoised(logits(x, t))
+    def logits_of(x, t): return logits(torch.tensor(x)[None], t)[0].tolist()
     m, real = METHODS[name], slots(torch.tensor([8, 6, 4, 7]))
-    start, seen = fully_masked(space, real), []
-    ours = sample(
-        Process(lambda x, t, ok: Denoised(logits(x, t)), tensor, space),
-        start,
-        uniform_grid(N),
-        m.policy,
-        m.draw,
-        callback=lambda st, x, keep: seen.append(st),
-    )
-    rows = [
-        plain(
-            m.params,
-            start[b].tolist(),
-            lambda x, t: logits(torch.tensor(x)[None], t)[0].tolist(),
-            real[b].tolist(),
-            Noise(0, torch.tensor([b])),
-            alpha,
-        )
-        for b in range(len(real))
-    ]
-    return ours.tolist(), rows, seen
+    start, states = fully_masked(space, real), []
+    def record(st, x, keep): states.append(st)
+    proc = Process(denoise, tensor, space)
+    ours = sample(proc, start, uniform_grid(N), m.policy, m.draw, callback=record)
+    rows = []
+    for b, (x, of_row) in enumerate(zip(start.tolist(), real.tolist())):
+        noise = Noise(0, torch.tensor([b]))
+        rows.append(plain(m.params, x, logits_of, of_row, noise, alpha))
+    return ours.tolist(), rows, states
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
@@ -142,42 +151,37 @@ V2 = [
 
 @pytest.mark.parametrize('name', V2)
 def test_same_decisions_with_an_alpha_for_every_position(name):
-    "The two published methods of the learned process, and what else its code would have done"
-    ours, rows, seen = both(name, learned, learned_tensor)
+    "The two published methods of the learned process, and the other methods of its code"
+    ours, rows, states = both(name, learned, learned_tensor)
     for b, row in enumerate(rows): assert row == ours[b], f'{name}, row {b}'
-    for st in seen: assert (st.sigma_max[~st.ours] == 0).all() and st.sigma_max.shape == (4, L)
+    for st in states:
+        assert (st.sigma_max[~st.ours] == 0).all()
+        assert st.sigma_max.shape == (4, L)
 
 
-STARTS = dict(
-    unmask=('llada', 'random'),
-    remask=('none', 'cap', 'rescale', 'confidence', 'self', 'threshold'),
-    eta=(0.0, 0.2, 1.0),
-    t_switch=(0.5, 1.0),
-    top_p=(None, 0.9, 0.95),
-    temperature=(0.0, 0.7),
-    form=('published', 'consistent', 'balanced'),
-    grid=('uniform', 'unmasked'),
-    sigma_of=('own', 'linear'),
-    trust=('logits', 'psi'),
-    decay=(0.0, 2.0),
-    protect=(False, True),
-    strength=(0.0, 0.4),
-    chance=('sum', 'share'),
-)
+VALUES = dict(unmask=('llada', 'random'))
+VALUES['remask'] = 'none', 'cap', 'rescale', 'confidence', 'self', 'threshold'
+VALUES |= dict(eta=(0.0, 0.2, 1.0), t_switch=(0.5, 1.0))
+VALUES |= dict(top_p=(None, 0.9, 0.95), temperature=(0.0, 0.7))
+VALUES['form'] = 'published', 'consistent', 'balanced'
+VALUES |= dict(grid=('uniform', 'unmasked'), sigma_of=('own', 'linear'), trust=('logits', 'psi'))
+VALUES |= dict(decay=(0.0, 2.0), protect=(False, True), strength=(0.0, 0.4), chance=('sum', 'share'))
 
 
 def possible():
-    for values in itertools.product(*STARTS.values()):
-        try: yield make_method(**dict(zip(STARTS, values)))
+    for values in itertools.product(*VALUES.values()):
+        try: yield make_method(**dict(zip(VALUES, values)))
         except ValueError as e: assert 'means nothing here' in str(e)
 
 
 def test_every_set_of_choices_has_a_name_of_its_own():
     made = list(possible())
-    assert len(made) > 500 and list(STARTS) == list(Choices._fields)
+    assert len(made) > 500 and list(VALUES) == list(Choices._fields)
     for names in [m.name for m in made], [method_id(m.name) for m in made]:
         assert len(set(names)) == len(made)
-    for m in made: assert '.' not in method_id(m.name) and make_method(**m.params).name == m.name
+    for m in made:
+        assert '.' not in method_id(m.name)
+        assert make_method(**m.params).name == m.name
 
 
 def test_a_name_is_read_back_in_both_spellings():

@@ -1,5 +1,6 @@
 "Readers of published files: Graph2Plan's data.mat, ResPlan's pickle and lines."
 import json, os, pathlib, pickle
+from itertools import combinations
 
 import networkx as nx
 import numpy as np
@@ -11,8 +12,11 @@ from remask.domains import graphs as G
 from remask.domains.graphs import Graph
 from remask.domains.readers import Room
 
-ROW = [Room('L', 'living', (0., 0., 8., 5.), 40.), Room('A', 'bedroom', (0., 5., 5., 9.), 16.),
-       Room('B', 'bedroom', (5., 5., 8., 10.), 20.), Room('S', 'stair', (8., 0., 9., 5.), 5.)]
+LIVING = Room('L', 'living', (0., 0., 8., 5.), 40.)
+WEST = Room('A', 'bedroom', (0., 5., 5., 9.), 16.)
+EAST = Room('B', 'bedroom', (5., 5., 8., 10.), 20.)
+STAIR = Room('S', 'stair', (8., 0., 9., 5.), 5.)
+ROW = [LIVING, WEST, EAST, STAIR]
 
 
 def mat(f, *records, dtype=np.uint8, **more):
@@ -38,7 +42,7 @@ def mat(f, *records, dtype=np.uint8, **more):
     ([3]*9, [[0, 8, 1]], None, {'skipped: more than 8 rooms': 1}),
 ])
 @pytest.mark.parametrize('dtype', [np.uint8, float])
-def test_every_quirk(tmp_path, types, edges, want, count, dtype):
+def test_every_oddity_of_a_graph2plan_record_is_read_and_counted(tmp_path, types, edges, want, count, dtype):
     plain, this = ([0, 1], [[0, 1, 6]]), (types, edges)
     for where, records in enumerate([[this, plain], [plain, this, plain], [this]]):
         got = readers.read_graph2plan(mat(tmp_path/f'{where}.mat', *records, dtype=dtype))
@@ -92,13 +96,12 @@ def test_missing_empty_and_foreign_mat(tmp_path):
 
 def test_records_of_json_are_read_like_those_of_the_mat(tmp_path):
     f, records = tmp_path/'a.json', [([7, 1, 0], [[0, 1, 3], [2, 1, 9]]), ([0], []), ([5, 6], [0, 1, 4])]
-    for text in json.dumps([dict(rType=t, rEdge=e, name='1') for t, e in records], indent=1), None:
-        f.write_text(text or '\n'.join(json.dumps(dict(rType=t, rEdge=e)) for t, e in records))
-        assert (
-            readers.read_graphs(f)
-            == readers.read_graph2plan(f)
-            == readers.read_graph2plan(mat(tmp_path / 'a.mat', *records))
-        )
+    want = readers.read_graph2plan(mat(tmp_path/'a.mat', *records))
+    array = json.dumps([dict(rType=t, rEdge=e, name='1') for t, e in records], indent=1)
+    lines = '\n'.join(json.dumps(dict(rType=t, rEdge=e)) for t, e in records)
+    for text in array, lines:
+        f.write_text(text)
+        assert readers.read_graphs(f) == readers.read_graph2plan(f) == want
     f.write_text('{"rType": [1], "rEdge": []}\n{"rType": [1]}')
     with pytest.raises(ValueError, match='a.json, line 2: .*rEdge'): readers.read_graphs(f)
 
@@ -109,10 +112,9 @@ def test_three_published_records_follow_the_rule_of_their_boxes():
     records, got = json.loads(f.read_text()), readers.read_graphs(f).graphs
     assert [len(g.types) for g in got] == [8, 8, 6]
     for r, g in zip(records, got):
-        ids = G.relate(r['box_x0y0x1y1'])
-        assert g.edges == tuple(
-            (*ij, k - G.N_ROOMS) for ij, k in zip(G.pairs(len(g.types)).tolist(), ids) if k != G.NO_EDGE
-        )
+        tokens, pairs = G.relate(r['box_x0y0x1y1']), G.pairs(len(g.types)).tolist()
+        want = [(i, j, k - G.N_ROOMS) for (i, j), k in zip(pairs, tokens) if k != G.NO_EDGE]
+        assert g.edges == tuple(want)
 
 
 # ---- ResPlan, lines
@@ -122,7 +124,7 @@ def line(rooms=ROW, adjacent=(('L', 'A'), ('B', 'L'))):
     return json.dumps({'plan': 0, 'rooms': rows, 'adjacent': adjacent}) + '\n'
 
 
-def test_lines_believe_the_recorded_neighbours(tmp_path):
+def test_lines_take_the_recorded_neighbours(tmp_path):
     f = tmp_path/'rows.jsonl'
     many = [ROW[0]._replace(id=str(k)) for k in range(15)]
     f.write_text(line() + line(adjacent=[]) + line(ROW[3:], []) + line(many, []))
@@ -135,9 +137,11 @@ def test_lines_believe_the_recorded_neighbours(tmp_path):
 
 
 def test_the_unit_of_a_plan_does_not_matter():
+    def scaled(room, s):
+        box = tuple(s*(v + 3) for v in room.box)
+        return room._replace(box=box, area=s*s*room.area)
     for s in (.37, 1., 64., 1000.):
-        rooms = [r._replace(box=tuple(s*(v + 3) for v in r.box), area=s*s*r.area) for r in ROW]
-        assert readers.resplan_graph(rooms) == readers.resplan_graph(ROW)
+        assert readers.resplan_graph([scaled(r, s) for r in ROW]) == readers.resplan_graph(ROW)
 
 
 @pytest.mark.parametrize(
@@ -172,31 +176,39 @@ class Old:
     def __reduce__(self): return type(self.p), (), self.p.wkb
 
 
-def published(shapely, wrap=lambda p: p):
-    box, G = shapely.box, nx.Graph()
-    G.add_node('living_0', geometry=wrap(box(0, 0, 8, 5)), type='living', area=np.float64(40.))
-    G.add_edge('living_0', 'bedroom_0', type='adjacency')
-    G.adj, G.edges # networkx keeps these views, and pickles them
-    return {'id': 1, 'unitType': 'flat', 'area': np.float64(81), 'wall_depth': .1, 'graph': G,
-            'counts': np.arange(3), 'tags': {'a'}, 'inner': wrap(box(0, 0, 9, 10)),
-            'garden': wrap(shapely.Polygon()), 'net_area': None,
-            'living': wrap(shapely.MultiPolygon([box(0, 0, 4, 5), box(4, 0, 8, 4)])),
-            'bedroom': wrap(shapely.MultiPolygon([box(0, 5, 5, 9), box(5, 5, 8, 10)])),
-            'kitchen': None, 'balacony': wrap(shapely.box(0, 9, 4, 10)), 'stair': wrap(box(8, 0, 9, 5)),
-            'door': wrap(shapely.LineString([(0, 5), (1, 5)])),
-            'storage': wrap(shapely.GeometryCollection([]))}
+def as_it_is(p): return p
+
+
+def published(shapely, wrap=as_it_is):
+    "A plan with all entries of a published one"
+    graph = nx.Graph()
+    def box(*corners): return wrap(shapely.box(*corners))
+    def boxes(*corners): return wrap(shapely.MultiPolygon([shapely.box(*c) for c in corners]))
+    graph.add_node('living_0', geometry=box(0, 0, 8, 5), type='living', area=np.float64(40.))
+    graph.add_edge('living_0', 'bedroom_0', type='adjacency')
+    graph.adj, graph.edges # networkx keeps these views, and pickles them
+    plan = dict(id=1, unitType='flat', area=np.float64(81), wall_depth=.1, graph=graph)
+    plan |= dict(counts=np.arange(3), tags={'a'}, inner=box(0, 0, 9, 10))
+    plan |= dict(garden=wrap(shapely.Polygon()), net_area=None)
+    plan['living'] = boxes((0, 0, 4, 5), (4, 0, 8, 4))
+    plan['bedroom'] = boxes((0, 5, 5, 9), (5, 5, 8, 10))
+    plan |= dict(kitchen=None, balacony=box(0, 9, 4, 10), stair=box(8, 0, 9, 5))
+    plan['door'] = wrap(shapely.LineString([(0, 5), (1, 5)]))
+    plan['storage'] = wrap(shapely.GeometryCollection([]))
+    return plan
 
 
 @pytest.mark.parametrize('protocol', range(6))
-@pytest.mark.parametrize('wrap', [lambda p: p, Old])
+@pytest.mark.parametrize('wrap', [as_it_is, Old])
 def test_a_genuine_pickle(tmp_path, protocol, wrap):
     shapely = pytest.importorskip('shapely')
     f = tmp_path/'ResPlan.pkl'
     f.write_bytes(pickle.dumps([published(shapely, wrap), {'id': 2, 'inner': None}], protocol=protocol))
     got = readers.read_resplan(f)
-    rooms = [ROW[0], ROW[1]._replace(area=20.), ROW[2]._replace(area=15.),
-             Room('C', 'balcony', (0, 9, 4, 10), 4.)]
-    assert got.graphs == [readers.resplan_graph(rooms)] and got.graphs[0].types == (0, 1, 7, 9)
+    balcony = Room('C', 'balcony', (0, 9, 4, 10), 4.)
+    rooms = [LIVING, WEST._replace(area=20.), EAST._replace(area=15.), balcony]
+    assert got.graphs == [readers.resplan_graph(rooms)]
+    assert got.graphs[0].types == (0, 1, 7, 9)
     assert got.report == {'records read': 2, 'skipped: no rooms': 1,
                           'rooms left out (stairs, gardens, pools, parking)': 1}
 
@@ -206,11 +218,16 @@ class Call:
     def __reduce__(self): return self.f, self.args
 
 
+def run_a_command(mark): return Call(os.system, f'touch {mark}')
+def evaluate_text(mark): return Call(eval, f'open({str(mark)!r}, "w")')
+def open_a_file(mark): return Call(open, str(mark), 'w')
+def get_an_attribute(mark): return Call(getattr, os, 'system')
+def import_a_module(mark): return Call(__import__, 'os')
+
+
 @pytest.mark.parametrize('where', ['alone', 'in a plan'])
-@pytest.mark.parametrize('call', [
-    lambda m: Call(os.system, f'touch {m}'), lambda m: Call(eval, f'open({str(m)!r}, "w")'),
-    lambda m: Call(open, str(m), 'w'),
-    lambda m: Call(getattr, os, 'system'), lambda m: Call(__import__, 'os')])
+@pytest.mark.parametrize('call', [run_a_command, evaluate_text, open_a_file, get_an_attribute,
+                                  import_a_module])
 def test_a_malicious_pickle_does_not_run(tmp_path, call, where):
     f, mark = tmp_path/'evil.pkl', tmp_path/'ran'
     try: data = pickle.dumps([call(mark)] if where == 'alone' else [{'id': 1, 'living': call(mark)}])
@@ -254,7 +271,8 @@ def test_a_broken_geometry_is_named(tmp_path):
 
 
 def test_without_shapely_the_remedy_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, 'find_spec', lambda name: None)
+    def not_installed(name): return None
+    monkeypatch.setattr(readers, 'find_spec', not_installed)
     (tmp_path/'a.pkl').write_bytes(pickle.dumps([]))
     with pytest.raises(ValueError, match=r"pip install 'remask\[resplan\]'"):
         readers.read_resplan(tmp_path / 'a.pkl')
@@ -268,7 +286,8 @@ def test_a_file_is_known_by_its_contents(tmp_path):
     f.write_bytes(mat(tmp_path/'a.mat', ([7, 1], [[0, 1, 3]])).read_bytes())
     assert readers.read_graphs(f).graphs == want
     readers.write_jsonl(f, want)
-    assert readers.read_graphs(f).graphs == want and readers.read_graphs(f).report == {'records read': 1}
+    assert readers.read_graphs(f).graphs == want
+    assert readers.read_graphs(f).report == {'records read': 1}
     f.write_text(line())
     assert readers.read_graphs(f).graphs == readers.read_resplan(f).graphs
     f.write_bytes(pickle.dumps([]))
@@ -290,17 +309,17 @@ def test_read_graphs_refuses(tmp_path, text, options, why):
 @pytest.mark.parametrize('unit', [1e-3, 1., 37., 1000.])
 def test_a_sliver_of_a_polygon_is_no_room_in_any_unit(tmp_path, unit):
     shapely = pytest.importorskip('shapely')
-    box = lambda *b: shapely.box(*(unit*v for v in b))
-    whole = {'id': 1, 'living': box(0, 0, 8, 5), 'bedroom': box(0, 5, 5, 9), 'bathroom': box(5, 5, 8, 9)}
-    bits = whole | {
-        'bedroom': shapely.MultiPolygon([box(0, 5, 5, 9), box(8, 0, 8 + 1e-4, 5)]),  # beside the plan
-        'living': shapely.MultiPolygon([box(0, 0, 8, 5), box(20, 20, 20.01, 20.01)]),  # would stretch its box
-        'kitchen': box(0, 5, 1e-4, 9),
-        'stair': box(0, 0, 0.01, 0.01),
-    }
-    for name, plan in ('whole', whole), ('bits', bits):
-        (tmp_path / f'{name}.pkl').write_bytes(pickle.dumps([plan]))
-    want, got = (readers.read_resplan(tmp_path/f'{name}.pkl') for name in ('whole', 'bits'))
+    def box(*b): return shapely.box(*(unit*v for v in b))
+    living, bedroom, bathroom = box(0, 0, 8, 5), box(0, 5, 5, 9), box(5, 5, 8, 9)
+    whole = dict(id=1, living=living, bedroom=bedroom, bathroom=bathroom)
+    beside_the_plan, far_from_the_plan = box(8, 0, 8 + 1e-4, 5), box(20, 20, 20.01, 20.01)
+    bits = whole | dict(kitchen=box(0, 5, 1e-4, 9), stair=box(0, 0, 0.01, 0.01))
+    bits['bedroom'] = shapely.MultiPolygon([bedroom, beside_the_plan])
+    bits['living'] = shapely.MultiPolygon([living, far_from_the_plan])   # would stretch its box
+    def read(plan):
+        (tmp_path/'a.pkl').write_bytes(pickle.dumps([plan]))
+        return readers.read_resplan(tmp_path/'a.pkl')
+    want, got = read(whole), read(bits)
     assert got.graphs == want.graphs and got.graphs[0].types == (0, 1, 3)
     assert got.report == {
         'records read': 1,
@@ -328,15 +347,14 @@ def test_a_sliver_of_a_line_is_no_room_and_takes_its_neighbours_along(tmp_path):
 def test_the_threshold_is_a_thousandth_of_what_counts_as_rooms():
     garden = Room('G', 'garden', (0, 0, 99, 99), 1e6)                       # however large: no room
     for share, stays in (.0011, True), (.0009, False):
-        small = Room(
-            's', 'storage', (0, 0, 1, 1), share * 76 / (1 - share)
-        )  # the rooms of ROW have 76 without the stair
+        area = share*76/(1 - share)   # the rooms of ROW have 76 without the stair
+        small = Room('s', 'storage', (0, 0, 1, 1), area)
         assert (small in readers.without_slivers([*ROW, garden, small])) == stays
     assert readers.without_slivers([]) == [] and readers.without_slivers(ROW) == ROW
 
 
 @pytest.mark.parametrize('area', [-1., float('nan'), float('inf'), None, '4'])
-def test_an_area_that_is_none_is_named(tmp_path, area):
+def test_an_area_that_is_no_number_is_named(tmp_path, area):
     (tmp_path/'a.jsonl').write_text(line() + line([ROW[0], ROW[1]._replace(area=area)], []))
     with pytest.raises(ValueError, match='a.jsonl, line 2: A has the area .* give a number >= 0'):
         readers.read_resplan(tmp_path / 'a.jsonl')
@@ -363,25 +381,27 @@ def test_60_published_plans_have_no_slivers():
 
 # ---- House-GAN++: a plan with all kinds of rooms on a grid of 4 px walls, as its data reader writes one
 
-GRID = dict(
-    room_type=[1, 3, 2, 4, 5, 6, 7, 8, 10, 3, 17, 15],
-    boxes=[
-        [10.0, 10.0, 110.0, 90.0],
-        [114.0, 10.0, 150.0, 40.0],
-        [114.0, 44.0, 150.0, 90.0],
-        [10.0, 94.0, 40.0, 120.0],
-        [44.0, 94.0, 80.0, 120.0],
-        [84.0, 94.0, 110.0, 120.0],
-        [114.0, 94.0, 150.0, 120.0],
-        [154.0, 10.0, 190.0, 50.0],
-        [154.0, 54.0, 190.0, 90.0],
-        [154.0, 94.0, 190.0, 150.0],
-        [111.0, 20.0, 113.0, 32.0],
-        [20.0, 6.0, 32.0, 9.0],
-    ],
-    edges=[[10.0, 10.0, 10.0, 90.0, 1, 0]],
-    ed_rm=[[0], [10, 0], [10, 1], [11, 0]],
-)
+GRID_ROOMS = """
+1  10 10 110 90
+3  114 10 150 40
+2  114 44 150 90
+4  10 94 40 120
+5  44 94 80 120
+6  84 94 110 120
+7  114 94 150 120
+8  154 10 190 50
+10 154 54 190 90
+3  154 94 190 150
+17 111 20 113 32
+15 20 6 32 9
+"""
+GRID = dict(room_type=[], boxes=[])
+for text in GRID_ROOMS.strip().splitlines():
+    kind, *corners = text.split()
+    GRID['room_type'].append(int(kind))
+    GRID['boxes'].append([float(v) for v in corners])
+GRID['edges'] = [[10.0, 10.0, 10.0, 90.0, 1, 0]]
+GRID['ed_rm'] = [[0], [10, 0], [10, 1], [11, 0]]
 RULE = [
     ['left-above', 'left-of', 'left-below'],
     ['above', 'inside', 'below'],
@@ -389,16 +409,22 @@ RULE = [
 ]
 
 
-def by_hand(boxes): # the published rule, room by room, without numpy
+def near(u, v): return all(u[k] - 5 <= v[k + 2] and u[k + 2] + 5 >= v[k] for k in (0, 1))
+
+
+def name_by_hand(u, v): # the published rule, without numpy
+    if all(u[k] < v[k] and u[k + 2] > v[k + 2] for k in (0, 1)): return 'surrounding'
+    if all(u[k] >= v[k] and u[k + 2] <= v[k + 2] for k in (0, 1)): return 'inside'
+    x, y = u[0] + u[2], u[1] + u[3]
+    column = 0 if x < 2*v[0] else 1 if x < 2*v[2] else 2
+    row = 0 if y <= 2*v[1] else 1 if y < 2*v[3] else 2
+    return RULE[column][row]
+
+
+def by_hand(boxes):
     edges = []
-    for i, u in enumerate(boxes):
-        for j, v in enumerate(boxes):
-            if i >= j or any(u[k] - 5 > v[k + 2] or u[k + 2] + 5 < v[k] for k in (0, 1)): continue
-            if all(u[k] < v[k] and u[k + 2] > v[k + 2] for k in (0, 1)): name = 'surrounding'
-            elif all(u[k] >= v[k] and u[k + 2] <= v[k + 2] for k in (0, 1)): name = 'inside'
-            else: name = RULE[0 if u[0] + u[2] < 2*v[0] else 1 if u[0] + u[2] < 2*v[2] else 2][
-                              0 if u[1] + u[3] <= 2*v[1] else 1 if u[1] + u[3] < 2*v[3] else 2]
-            edges.append((i, j, G.RELATIONS.index(name)))
+    for (i, u), (j, v) in combinations(enumerate(boxes), 2):
+        if near(u, v): edges.append((i, j, G.RELATIONS.index(name_by_hand(u, v))))
     return tuple(edges)
 
 
@@ -406,32 +432,22 @@ def test_rooms_and_relations_of_a_housegan_plan(tmp_path):
     f = tmp_path/'1.json'
     f.write_text(json.dumps(GRID))
     got = readers.read_housegan(f, 14)
-    names = [G.ROOMS[t] for t in got.graphs[0].types]
-    assert names == [
-        'LivingRoom',
-        'SecondRoom',
-        'Kitchen',
-        'Bathroom',
-        'Balcony',
-        'Entrance',
-        'DiningRoom',
-        'StudyRoom',
-        'Storage',
-        'MasterRoom',
-    ]  # the larger of the two bedrooms
-    assert got.graphs[0].edges == by_hand(GRID['boxes'][:10]) and len(got.graphs[0].edges) > 12
+    [graph] = got.graphs
+    names = ' '.join(G.ROOMS[t] for t in graph.types)
+    # MasterRoom is the larger of the two bedrooms
+    assert names == ('LivingRoom SecondRoom Kitchen Bathroom Balcony Entrance DiningRoom StudyRoom Storage '
+                     'MasterRoom')
+    assert graph.edges == by_hand(GRID['boxes'][:10])
+    assert len(graph.edges) > 12
     assert got.report == {'records read': 1, 'doors left out': 2}
-    assert (
-        readers.read_graphs(f, n_max=14) == got
-        and readers.read_graphs(f).report['skipped: more than 8 rooms'] == 1
-    )
+    assert readers.read_graphs(f, n_max=14) == got
+    assert readers.read_graphs(f).report['skipped: more than 8 rooms'] == 1
 
 
 def test_a_folder_of_housegan_plans_is_read_in_order(tmp_path):
     for k in 2, 1, 3:
-        (tmp_path / f'{k}.json').write_text(
-            json.dumps(dict(room_type=[k, 15], boxes=[[0, 0, 9, 9], [9, 0, 10, 4]]))
-        )
+        plan = dict(room_type=[k, 15], boxes=[[0, 0, 9, 9], [9, 0, 10, 4]])
+        (tmp_path/f'{k}.json').write_text(json.dumps(plan))
     (tmp_path/'list.txt').write_text('1.json')
     assert readers.read_graphs(tmp_path).graphs == [Graph((0,), ()), Graph((2,), ()), Graph((1,), ())]
     (tmp_path/'none').mkdir()
@@ -474,7 +490,7 @@ def test_a_bad_housegan_plan_is_named(tmp_path, change, why):
         },
     ],
 )
-def test_adjacency_alone_has_no_relations_and_what_to_do_is_said(tmp_path, graph):
+def test_adjacency_alone_has_no_relations_and_the_remedy_is_named(tmp_path, graph):
     (tmp_path/'a.json').write_text(json.dumps(graph))
     with pytest.raises(ValueError, match='a.json.* have no relations: give room_type and boxes') as e:
         readers.read_graphs(tmp_path / 'a.json')
@@ -482,8 +498,7 @@ def test_adjacency_alone_has_no_relations_and_what_to_do_is_said(tmp_path, graph
 
 
 def test_a_sliver_of_a_housegan_plan_is_no_room(tmp_path):
-    (tmp_path / 'a.json').write_text(
-        json.dumps(dict(room_type=[1, 5], boxes=[[0, 0, 100, 100], [100, 0, 101, 9]]))
-    )
+    plan = dict(room_type=[1, 5], boxes=[[0, 0, 100, 100], [100, 0, 101, 9]])
+    (tmp_path/'a.json').write_text(json.dumps(plan))
     got = readers.read_graphs(tmp_path/'a.json')
     assert got.graphs == [Graph((0,), ())] and got.report['slivers dropped'] == 1

@@ -1,5 +1,6 @@
 """Every method of the catalogue against a plain rewriting of its published step; every mutation is caught."""
 import ast, inspect, math, pathlib, types
+from itertools import product
 import pytest, torch
 from helpers import heldout_limit
 from remask.methods import catalogue, exact_benchmark
@@ -50,7 +51,13 @@ def token(p, u):
     return K - 1
 
 
-def best(score, among, k): return sorted(among, key=lambda i: (-score[i], i))[:max(0, int(k))]
+def best(score, among, k):
+    "The k positions with the highest scores; of equal ones, the first"
+    def place(i): return -score[i], i
+    return sorted(among, key=place)[:max(0, int(k))]
+
+
+def lowest(score, among, k): return best([-v for v in score], among, k)
 
 
 class Row:
@@ -64,7 +71,7 @@ class Row:
         self.masked = [i for i in ours if x[i] == MASK]
         self.decoded = [i for i in ours if x[i] != MASK]
         self.u, u = self.noise(CHOOSE), self.noise(DRAW)
-        self.draft = [token(self.P[i], u[i]) if i in self.masked else x[i] for i in range(L)]
+        self.draft = [token(q, v) if own == MASK else own for q, v, own in zip(self.P, u, x)]
         self.p = [self.P[i][v] if v < K else 0. for i, v in enumerate(self.draft)]
         self.n_unmasked = round(self.alpha_s*len(ours))
         self.n_masked = len(ours) - self.n_unmasked
@@ -143,7 +150,9 @@ def lead(P, x):
     return {i: of(P[i], x[i]) for i in range(L) if x[i] < K}
 
 
-def worst(score, k): return lambda r: best([-v for v in score(r)], r.decoded, min(k(r), r.n_masked))
+def worst(score, k):
+    def remask(r): return lowest(score(r), r.decoded, min(k(r), r.n_masked))
+    return remask
 
 
 def together(score):
@@ -162,7 +171,7 @@ def accepting(accept, score):
 
 def within_bound(r):
     taken, spent = [], 0.
-    for i in sorted(r.masked, key=lambda i: (entropy(r.P[i]), i)):
+    for i in best(negative_entropy(r), r.masked, L):
         if spent > .1: break
         taken.append(i)
         spent += entropy(r.P[i])
@@ -183,7 +192,8 @@ def capped(eta):
 
 
 def threshold_remask(sure, low):
-    doubtful = worst(lambda r: r.psi, lambda r: sum(r.psi[i] < low for i in r.decoded))
+    def below(r): return sum(r.psi[i] < low for i in r.decoded)
+    doubtful = worst(psi, below)
     def step(r):
         unmask, remasked = davis_order(r)[0], doubtful(r) if r.s else []
         unmask = {i: max(unmask[i], float(r.p[i] > sure)) for i in r.masked}
@@ -211,15 +221,16 @@ def remaining(masked, i, j, decay):
 def by_dependence(decay):
     def step(r):
         H = {i: entropy(r.P[i]) for i in r.masked}
-        c = {(i, j): remaining(r.masked, i, j, decay)*(i != j) for i in r.masked for j in r.masked}
+        c = {(i, j): remaining(r.masked, i, j, decay)*(i != j) for i, j in product(r.masked, repeat=2)}
         left, new = dict(H), []
+        def explained(i, j): return c[i, j]*min(H[i], left[j])
         def gain(i):
-            explained = sum(c[i, j]*min(H[i], left[j]) for j in r.masked if j not in new)
-            return explained - 5*(H[i] - left[i])
+            of_others = sum(explained(i, j) for j in r.masked if j not in new)
+            return of_others - 5*(H[i] - left[i])
         while len(new) < min(len(r.masked), r.n_unmasked - len(r.decoded)):
-            worth = {i: round(gain(i), 12) for i in r.masked if i not in new}
-            [i] = best(worth, worth, 1)
-            left = {j: v - c[i, j]*min(H[i], v) for j, v in left.items()}
+            gains = {i: round(gain(i), 12) for i in r.masked if i not in new}
+            [i] = best(gains, gains, 1)
+            left = {j: v - explained(i, j) for j, v in left.items()}
             new.append(i)
         return members(r.masked, new), members(r.decoded, [])
     return step
@@ -238,12 +249,13 @@ def without(r, x, i, t):
 
 def wino(sure, low):
     def step(r):
-        q = [without(r, r.x, i, r.s)[r.x[i]] if i in r.decoded else 1. for i in range(L)]
+        q = [1.]*L
+        for i in r.decoded: q[i] = without(r, r.x, i, r.s)[r.x[i]]
         most = min(20, max(5, math.floor(.7*len(r.masked))))
         confident = max(1, sum(r.p[i] > sure for i in r.masked))
         new = best(r.p, r.masked, min(most, confident))
         doubtful = min(sum(q[i] < low for i in r.decoded), len(new) - 1)
-        remasked = best([-v for v in q], r.decoded, doubtful) if r.s else []
+        remasked = lowest(q, r.decoded, doubtful) if r.s else []
         return members(r.masked, new if r.s else r.masked), members(r.decoded, remasked)
     return step
 
@@ -279,8 +291,8 @@ def draw_again(r, x):
 
 def overwrite(above):
     def edit(r, x):
-        likeliest = [max(range(K), key=lambda v: P[v]) for P in r.P]
-        sites = [i for i in r.decoded if x[i] != MASK and r.P[i][likeliest[i]] > above]
+        likeliest = [P.index(max(P)) for P in r.P]
+        sites = [i for i in r.decoded if x[i] != MASK and max(r.P[i]) > above]
         return [likeliest[i] if i in sites else v for i, v in enumerate(x)]
     return edit
 
@@ -304,30 +316,70 @@ def log(v): return math.log(max(v, 1e-300))
 def chance(r): return r.u
 def p(r): return r.p
 def psi(r): return r.psi
+def prism_head(r): return r.heads['prism']
+def ups_head(r): return r.heads['ups']
+def planner_head(r): return [log(v) for v in r.heads['planner']]
+def critic_pass(r): return second(r, 'critic')
 def log_p(r): return [log(v) for v in r.p]
 def negative_entropy(r): return [-entropy(q) for q in r.P]
-def unlikely(r): return sum(r.p[i] < .1 for i in r.decoded)
 def margin(r): return [sorted(q)[-1] - sorted(q)[-2] for q in r.P]
 def half_random(r): return [.2*u + .8*q for u, q in zip(r.u, second(r, 'p'))]
-def cap(eta): return lambda r: min(eta, r.sigma_max)
-def cap_of(eta): return lambda r: {i: min(eta, r.sigma_max) for i in r.decoded}
-def cap_after(eta): return lambda r, among: {i: min(eta, r.sigma_max) for i in among}
+
+
+# ---- remasking probabilities (sigma) of a row
+
+def never(r): return 0.
+def rescaled(r): return .1*r.sigma_max
+def switched(r): return min(.04, r.sigma_max)*(r.t < .5)
+def looped(r): return min(.02, r.sigma_max)*(r.t == r.s)
+def psi_rate(r): return min(r.sigma_max, .1*(1 - r.alpha_s))
+def star_rate(r): return 1 - r.alpha_s
+def forward_backward_rate(r): return min(r.sigma_max, (r.alpha_s - r.alpha_t)/r.alpha_t)
+def psi_shares(r): return shares(r, r.psi, r.decoded)
 def confidence_after(r, among): return {i: min(1, g*len(among)) for i, g in shares(r, r.p, among).items()}
-def dfm_rate(r): return 10*(r.t*(1 - r.t))**.25*(r.alpha_s - r.alpha_t)/r.alpha_t
+
+
+def dfm_rate(r):
+    rate = 10*(r.t*(1 - r.t))**.25*(r.alpha_s - r.alpha_t)/r.alpha_t
+    return min(r.sigma_max, rate)
+
+
+def cap(eta):
+    def sigma(r): return min(eta, r.sigma_max)
+    return sigma
+
+
+def cap_of(eta):
+    def sigma(r): return {i: min(eta, r.sigma_max) for i in r.decoded}
+    return sigma
+
+
+def cap_after(eta):
+    def sigma(r, among): return {i: min(eta, r.sigma_max) for i in among}
+    return sigma
+
+
+# ---- how many positions, and which
+
+def one(r): return 1
+def quarter(r): return round(.25*len(r.decoded))
+def fading(r): return round(2*r.s)
+def unlikely(r): return sum(r.p[i] < .1 for i in r.decoded)
+def confident(r): return [i for i in r.masked if r.p[i] > .9]
 
 
 random_order, PLAIN = in_order(chance), {}
-PLAIN['ancestral'] = by_rate(lambda r: 0.)
+PLAIN['ancestral'] = by_rate(never)
 PLAIN['remdm_cap'] = by_rate(cap(.04))
-PLAIN['remdm_rescale'] = by_rate(lambda r: .1*r.sigma_max)
-PLAIN['remdm_switch'] = by_rate(lambda r: cap(.04)(r)*(r.t < .5))
-PLAIN['remdm_loop'] = by_rate(lambda r: cap(.02)(r)*(r.t == r.s))
+PLAIN['remdm_rescale'] = by_rate(rescaled)
+PLAIN['remdm_switch'] = by_rate(switched)
+PLAIN['remdm_loop'] = by_rate(looped)
 PLAIN['remdm_conf'] = conf
-PLAIN['remdm_conf_balanced'] = by_row(lambda r: shares(r, r.psi, r.decoded))
-PLAIN['psi'] = by_rate(lambda r: min(r.sigma_max, .1*(1 - r.alpha_s)))
-PLAIN['star'] = by_rate(lambda r: 1 - r.alpha_s)
-PLAIN['forward_backward'] = by_rate(lambda r: min(r.sigma_max, (r.alpha_s - r.alpha_t)/r.alpha_t))
-PLAIN['dfm'] = by_rate(lambda r: min(r.sigma_max, dfm_rate(r)))
+PLAIN['remdm_conf_balanced'] = by_row(psi_shares)
+PLAIN['psi'] = by_rate(psi_rate)
+PLAIN['star'] = by_rate(star_rate)
+PLAIN['forward_backward'] = by_rate(forward_backward_rate)
+PLAIN['dfm'] = by_rate(dfm_rate)
 PLAIN['balanced'] = by_row(cap_of(.04))
 PLAIN['davis_rate'] = after(cap_after(.04))
 PLAIN['davis_confidence'] = after(confidence_after)
@@ -337,51 +389,58 @@ PLAIN['margin_order'] = in_order(margin)
 PLAIN['entropy_order'] = in_order(negative_entropy)
 PLAIN['dilated_order'] = in_order(spread)
 PLAIN['dependence_order'] = by_dependence(.5)
-PLAIN['threshold'] = accepting(lambda r: [i for i in r.masked if r.p[i] > .9], p)
+PLAIN['threshold'] = accepting(confident, p)
 PLAIN['entropy_bound'] = accepting(within_bound, negative_entropy)
 PLAIN['p2'] = together(log_p)
 PLAIN['rcr'] = together(mixed(p, psi))
 PLAIN['self_masking'] = together(half_random)
 PLAIN['self_masking_free'] = together(p)
 PLAIN['random_competition'] = together(chance)
-PLAIN['remask_lowest'] = in_order(chance, worst(p, lambda r: round(.25*len(r.decoded))))
+PLAIN['remask_lowest'] = in_order(chance, worst(p, quarter))
 PLAIN['falling_threshold'] = falling
 PLAIN['confidence_cap'] = in_order(p, capped(.04))
 PLAIN['davis_order'] = davis_order
 PLAIN['gibbs'] = random_order, gibbs
-PLAIN['informed'] = random_order, correct(lambda r: 1)
-PLAIN['informed_fading'] = random_order, correct(lambda r: round(2*r.s))
-PLAIN['informed_any'] = random_order, correct(lambda r: 1, .5, True)
+PLAIN['informed'] = random_order, correct(one)
+PLAIN['informed_fading'] = random_order, correct(fading)
+PLAIN['informed_any'] = random_order, correct(one, .5, True)
 PLAIN['tolerator'] = twice_as_fast, draw_again
 PLAIN['token_to_token'] = in_order(p), overwrite(.9)
 PLAIN['threshold_remask'] = threshold_remask(.9999, .99)
 PLAIN['token_to_mask'] = in_order(p, worst(p, unlikely))
 PLAIN['wino'] = wino(.6, .9)
-PLAIN['prism'] = in_order(p, worst(lambda r: r.heads['prism'], lambda r: 1))
-PLAIN['remedi'] = together(mixed(p, lambda r: r.heads['ups']))
-PLAIN['p2_planner'] = together(mixed(log_p, lambda r: [log(v) for v in r.heads['planner']]))
-PLAIN['critic'] = together(lambda r: second(r, 'critic'))
+PLAIN['prism'] = in_order(p, worst(prism_head, one))
+PLAIN['remedi'] = together(mixed(p, ups_head))
+PLAIN['p2_planner'] = together(mixed(log_p, planner_head))
+PLAIN['critic'] = together(critic_pass)
 
 
-# where a method of the catalogue is so careful that some of its parts hardly ever act: the same, less careful
+# where parameters of the catalogue make a part of a method act hardly ever: the same with other parameters
 def bold_decay(L): return .95**(torch.arange(L)[:, None] - torch.arange(L)).abs().double()
+def bold_balanced(): return remdm.balanced(remdm.strategy_sigma(remdm.cap(.5)))
+def bold_confidence_cap(): return ranked.confidence_cap(sampler.confidence, remdm.cap(.5))
+def bold_davis_rate(): return remdm.post_hoc(remdm.unmask_random, remdm.cap(.5))
+def bold_threshold_remask(): return ranked.threshold_remask(.4, .6)
+def bold_token_to_token(): return ranked.llada()._replace(edit=correctors.overwrite(.4))
+def bold_dependence_order(): return dependence.dependence_order(bold_decay)
+def bold_wino(): return correctors.wino(.3, .5)
 
 
 BOLD = {}
-BOLD['balanced'] = (lambda: remdm.balanced(remdm.strategy_sigma(remdm.cap(.5)))), by_row(cap_of(.5))
-BOLD['confidence_cap'] = ((lambda: ranked.confidence_cap(sampler.confidence, remdm.cap(.5))),
-                          in_order(p, capped(.5)))
-BOLD['davis_rate'] = (lambda: remdm.post_hoc(remdm.unmask_random, remdm.cap(.5))), after(cap_after(.5))
-BOLD['threshold_remask'] = (lambda: ranked.threshold_remask(.4, .6)), threshold_remask(.4, .6)
-BOLD['token_to_token'] = ((lambda: ranked.llada()._replace(edit=correctors.overwrite(.4))),
-                          (in_order(p), overwrite(.4)))
-BOLD['dependence_order'] = (lambda: dependence.dependence_order(bold_decay)), by_dependence(.95)
-BOLD['wino'] = (lambda: correctors.wino(.3, .5)), wino(.3, .5)
+BOLD['balanced'] = bold_balanced, by_row(cap_of(.5))
+BOLD['confidence_cap'] = bold_confidence_cap, in_order(p, capped(.5))
+BOLD['davis_rate'] = bold_davis_rate, after(cap_after(.5))
+BOLD['threshold_remask'] = bold_threshold_remask, threshold_remask(.4, .6)
+BOLD['token_to_token'] = bold_token_to_token, (in_order(p), overwrite(.4))
+BOLD['dependence_order'] = bold_dependence_order, by_dependence(.95)
+BOLD['wino'] = bold_wino, wino(.3, .5)
 
 
 def cases(name):
     "Pairs of a function that makes the policy and the plain rewriting of it"
-    return [(catalogue.CONSTRUCTORS[name].make, PLAIN[name]), *([BOLD[name]] if name in BOLD else [])]
+    pairs = [(catalogue.CONSTRUCTORS[name].make, PLAIN[name])]
+    if name in BOLD: pairs.append(BOLD[name])
+    return pairs
 
 
 def times(name, seed=0): return CATALOGUE[name].times(STEPS[seed], linear, torch.ones(1, L, dtype=torch.bool))
@@ -390,12 +449,13 @@ def times(name, seed=0): return CATALOGUE[name].times(STEPS[seed], linear, torch
 def plain_step(r, step, edit):
     "One step of a row: the new row, its psi, and the probability of being unmasked at our positions"
     unmask, remask = step(r)
-    keep = {i: unmask[i] if i in r.masked else 1 - remask[i]*(r.s > 0) for i in r.ours}
-    u = r.noise(KEEP)
-    kept = [i for i in r.ours if u[i] < keep[i]]
-    psi = [r.p[i] if i in r.masked and i in kept else v for i, v in enumerate(r.psi)]
-    x = [v if i not in r.ours else r.draft[i] if i in kept else MASK for i, v in enumerate(r.x)]
-    return edit(r, x), psi, [keep.get(i, -1.) for i in range(L)]
+    x, psi, keep, u = list(r.x), list(r.psi), [-1.]*L, r.noise(KEEP)
+    for i in r.ours:
+        keep[i] = unmask[i] if i in r.masked else 1 - remask[i]*(r.s > 0)
+        kept = u[i] < keep[i]
+        x[i] = r.draft[i] if kept else MASK
+        if kept and i in r.masked: psi[i] = r.p[i]
+    return edit(r, x), psi, keep
 
 
 def as_it_is(r, x): return x
@@ -469,7 +529,7 @@ def without_annotations(source):
 
 
 def mutate(n):
-    "Change a node in place; tell whether there is anything to change"
+    "Change a node in place; return whether there was anything to change"
     if isinstance(n, ast.Compare) and type(n.ops[0]) in COMPARISONS: n.ops[0] = COMPARISONS[type(n.ops[0])]()
     elif isinstance(n, ast.BinOp) and type(n.op) in OPERATORS: n.op = OPERATORS[type(n.op)]()
     elif isinstance(n, ast.UnaryOp) and isinstance(n.op, ast.USub): n.op = ast.UAdd()
@@ -511,7 +571,8 @@ def functions(policy):
             named.add(root)
             todo.append(root)
         todo += calls(f)
-    return sorted(named, key=lambda f: (f.__module__, f.__name__))
+    def place(f): return f.__module__, f.__name__
+    return sorted(named, key=place)
 
 
 def survives(name, f, tree, monkeypatch):
@@ -572,14 +633,14 @@ def listed(name, what): return any(name == f and part in what for f, part in LIS
 
 
 @pytest.mark.parametrize('name', CATALOGUE)
-def test_a_method_broken_on_purpose_is_caught(name, monkeypatch):
+def test_every_mutation_of_a_method_is_detected(name, monkeypatch):
     "Every place of every function it is made of: only listed mutations survive"
     left = [(f.__name__, what) for f, what, tree in mutations(name) if survives(name, f, tree, monkeypatch)]
     missed = [(f, what) for f, what in left if not listed(f, what) and (name, f) not in ELSEWHERE]
     assert not missed
 
 
-def test_the_list_of_harmless_mutations_is_not_stale():
+def test_every_harmless_mutation_of_the_list_exists():
     every = {(f.__name__, what) for name in CATALOGUE for f, what, _ in mutations(name)}
     for name, part in LISTED: assert any(name == f and part in what for f, what in every), (name, part)
 
@@ -597,29 +658,36 @@ def test_what_a_policy_returns_is_checked_and_the_method_and_step_are_named(name
     def large(st): return st.p*0 + 1.5
     def negative(st): return st.p*0 - 1
     def masks(st): return torch.full_like(st.x, MASK)
-    bad = [('unmask', nan, 'value nan.*'), ('unmask', short, 'shape.*'), ('unmask', large, 'value 1.5.*'),
-           ('remask', negative, 'value -1'), ('score', nan, 'value nan'), ('edit', masks, 'id 4 .*')]
-    for part, f, why in bad:
+    def refused(part, f, why):
         message = f'{name}: policy.{part}: {why} {step}'
         with pytest.raises(ValueError, match=message): run_with(name, **{part: f})
+    refused('unmask', nan, 'value nan.*')
+    refused('unmask', short, 'shape.*')
+    refused('unmask', large, 'value 1.5.*')
+    refused('remask', negative, 'value -1')
+    refused('score', nan, 'value nan')
+    refused('edit', masks, 'id 4 .*')
 
 
 @pytest.mark.parametrize('name', [k for k, r in METHOD_INFO.items() if r.needs])
 def test_a_missing_head_is_named(name):
-    bare = PROC._replace(denoise=lambda x, t, ok: DENOISERS[0](x, t, ok)._replace(heads={}))
+    def headless(x, t, real): return DENOISERS[0](x, t, real)._replace(heads={})
+    proc = PROC._replace(denoise=headless)
     with pytest.raises(ValueError, match=f"no head '{METHOD_INFO[name].needs}'"):
-        sample(bare, START, times(name), CATALOGUE[name].policy)
+        sample(proc, START, times(name), CATALOGUE[name].policy)
 
 
 def test_errors_of_a_foreign_denoiser_are_named():
-    none = torch.zeros(len(START), L, 6)
-    none[2, 5, :K] = -torch.inf
-    bad = [(torch.zeros(2, 3), 'logits of shape'), (none, 'row 2, position 5')]
-    bad.append((none*torch.nan, 'no legal token'))
-    for logits, why in bad:
-        proc = PROC._replace(denoise=lambda x, t, ok: Denoised(logits))
+    none_legal = torch.zeros(len(START), L, 6)
+    none_legal[2, 5, :K] = -torch.inf
+    def refused(logits, why):
+        def denoise(x, t, real): return Denoised(logits)
+        proc = PROC._replace(denoise=denoise)
         with pytest.raises(ValueError, match=why):
             sample(proc, START, times('gibbs'), CATALOGUE['gibbs'].policy)
+    refused(torch.zeros(2, 3), 'logits of shape')
+    refused(none_legal, 'row 2, position 5')
+    refused(none_legal*torch.nan, 'no legal token')
 
 
 # ---- exactness, and the table
@@ -663,10 +731,11 @@ def test_methods_called_exact_reach_the_exact_distribution(name, measured, chain
 
 
 @pytest.mark.parametrize('name', EXACT)
-def test_methods_called_exact_reach_it_on_sudoku(name, grid_limit):
+def test_methods_called_exact_reach_the_exact_distribution_of_sudoku(name, grid_limit):
     "Ten steps a cell, or four where the count is exact"
     m = CATALOGUE[name]
-    proc = Process(lambda x, t, real: Denoised(GRIDS.logits(x)), linear, GRIDS.space)
+    def exact_denoiser(x, t, real): return Denoised(GRIDS.logits(x))
+    proc = Process(exact_denoiser, linear, GRIDS.space)
     ts = m.times(64 if m.preserves == 'count' else 160, linear, torch.ones(1, 16, dtype=torch.bool))
     x = torch.full((N_GRIDS, 16), GRIDS.space.mask)
     x = sample(proc, x, ts, m.policy, m.draw, Noise(0, torch.arange(N_GRIDS)), check=False)
