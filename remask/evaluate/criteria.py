@@ -357,7 +357,7 @@ def rank(
 
 # %% ../../nbs/6_evaluate/05_criteria.ipynb #f7176202
 SMOKE = 'The records were accepted at any size: these figures are not to be quoted.'
-_COLUMNS = [*CRITERIA, 'coverage/novelty', 'cost/nfe', 'cost/seconds_per_1000']
+_COLUMNS = [*CRITERIA, 'coverage/novelty', 'cost/nfe']
 
 def _difference(r, best): # of novelty x weighted coverage, with its interval
     if r is best: return ''
