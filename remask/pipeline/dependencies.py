@@ -119,6 +119,7 @@ def _write_modules(stage, root): # into the stage's own list
     deps.fa.set_flow_style()
     body['deps'] = deps
 
+# %% ../../nbs/7_pipeline/04_dependencies.ipynb #7e1d0002
 def write_dependencies(
     path:str|Path='dvc.yaml', # its folder is the root of the project
 )->str: # a report

@@ -73,6 +73,7 @@ def log_made(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record | measured) + '\n')
 
+# %% ../../nbs/7_pipeline/06_provenance.ipynb #7e1d0004
 def read_made(
     output:str|Path, # a file under build/
 )->dict: # {} if it is unknown how this file was made
