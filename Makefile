@@ -104,6 +104,7 @@ train-sudoku: pull ## train the network of the puzzles again
 
 test: $(READY) ## everything continuous integration runs
 	@echo "== ruff"      && $(BIN)/ruff check -q .
+	@echo "== types"     && $(BIN)/mypy
 	@echo "== notebooks" && $(BIN)/nbdev_test --n_workers 2
 	@echo "== tests"     && $(BIN)/python -m pytest -n 2 --dist loadfile
 	@$(MAKE) --no-print-directory smoke

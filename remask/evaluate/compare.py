@@ -67,7 +67,7 @@ def same_samples(
     records:list, # with the fingerprint of the tokens as the parameter `tokens`
 )->list: # lists of methods
     "Group the methods that generated identical tokens"
-    groups = {}
+    groups:dict = {}
     for r in records: groups.setdefault(r['params'].get('tokens'), []).append(r['method'])
     groups.pop(None, None)
     return [group for group in groups.values() if len(group) > 1]

@@ -66,7 +66,7 @@ class Watch:
         tell:Callable=_quiet, # called after every step with the text and two (L,) flags: unmasked, remasked
     ):
         self.vocab, self.tell = vocab, tell
-        self.frames = []
+        self.frames:list = []
 
     def __call__(self, st:StepState, x:Tensor, keep:Tensor):
         "Record one step"
@@ -184,7 +184,7 @@ def inspect(
     if missing: raise ValueError(f"needs the package {missing[0]}: pip install 'remask[hub]'")
     from remask.lm.hub import load_hub
     hub = load_hub(model, trust_remote_code=trust, dtype=dtype, **facts)
-    return hub.described()
+    return hub.described() # type: ignore[operator]
 
 # %% ../../nbs/7_pipeline/05_cli.ipynb #fb01183c
 def _command(commands, name, run): # a command with the docstring of its function

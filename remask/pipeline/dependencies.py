@@ -81,14 +81,15 @@ def needed_modules(
 )->list: # sorted paths
     "List the modules that a stage depends on: the closure of its notebook without what it exempts"
     exempt = _body(stage).get('meta', {}).get('exempt', {})
-    return import_closure(stage_notebook(stage), (*exempt, *RUNNERS), root)
+    notebook = stage_notebook(stage)
+    return import_closure(notebook, (*exempt, *RUNNERS), root) if notebook else []
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #939ca2af
 def _modules(stage): return [d for d in _body(stage).get('deps', ()) if d.startswith('remask/')]
 
 def _idle(stage, root): # exemptions that change nothing
     exempt = _body(stage).get('meta', {}).get('exempt', {})
-    every = import_closure(stage_notebook(stage), (), root)
+    every = needed_modules(dict(deps=_body(stage)['deps']), root)
     return sorted(set(exempt) - set(every))
 
 def wrong_dependencies(

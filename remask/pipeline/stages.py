@@ -194,7 +194,7 @@ def duration_table(
     "Write the minutes of the latest runs of every stage"
     entries, damaged = _entries(path)
     if not entries: return f"{path}: no stage has been timed yet"
-    by_stage = {}
+    by_stage:dict[str, list] = {}
     for (stage, _), seconds in entries.items(): by_stage.setdefault(stage, []).append(seconds)
     lines = [_duration_line(stage, seconds) for stage, seconds in by_stage.items()]
     lines.insert(0, f"{'stage':<14}{'runs':>5}{'minutes':>9}")

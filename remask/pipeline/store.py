@@ -36,7 +36,7 @@ def pinned_targets(
     repo:Repo,
 )->list: # targets of `dvc pull`
     "List the stages whose outputs are in the project's store and missing here, by one name for a whole kind"
-    kinds = {}
+    kinds:dict[str, list] = {}
     for out in filter(_is_stored, repo.index.outs):
         kind, _, _ = out.stage.addressing.partition('@')
         kinds.setdefault(kind, []).append(out)
