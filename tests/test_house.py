@@ -220,7 +220,7 @@ MAY = {
 
 @pytest.mark.parametrize('path', LIBRARY, ids=ids)
 @pytest.mark.parametrize('what', NOT_EXPORTED)
-def test_what_never_stands_in_an_exported_cell(path, what):
+def test_no_exported_cell_has(path, what):
     if (path.stem, what) in MAY: return
     for c in filter(exported, cells(path)):
         assert not re.search(NOT_EXPORTED[what], source(c)), f"{path.name}, cell {c.get('id')} holds {what}"

@@ -16,7 +16,7 @@ TOOLS = r'(?:make|dvc|remask|remask-stage|nbdev_\w+|source|mkdir|cp|python3\.11|
 
 
 def sections():
-    "{heading: text}; what stands before the first heading is under ''"
+    "{heading: text}; the text before the first heading is under ''"
     parts = re.split(r'^## (.*)\n', README, flags=re.M)
     return {'': parts[0], **dict(zip(parts[1::2], parts[2::2]))}
 
@@ -155,13 +155,13 @@ def shell(at, command, ok=True, **env):
     done = subprocess.run(
         ['bash', '-c', command], cwd=at, env=names | dict(PATH=path), capture_output=True, text=True
     )
-    said = done.stdout + done.stderr
-    assert not ok or done.returncode == 0, f'{command}: exit {done.returncode}\n{said[-3000:]}'
-    return said if ok else (done.returncode, said)
+    printed = done.stdout + done.stderr
+    assert not ok or done.returncode == 0, f'{command}: exit {done.returncode}\n{printed[-3000:]}'
+    return printed if ok else (done.returncode, printed)
 
 
 def edit(at, block):
-    "Change params.yaml as a block of README.md says: a list is replaced, a line is added to a section"
+    "Change params.yaml as a block of README.md has it: a list is replaced, a line is added to a section"
     path = at/'params.yaml'
     text = path.read_text()
     for key, value in yaml.safe_load(block).items():
@@ -179,11 +179,11 @@ def every(step): return True
 
 def follow(at, title, only=every):
     "Run the steps of a section; return what each command printed"
-    said = {}
+    printed = {}
     for step in filter(only, steps(sections()[title])):
         if is_edit(step): edit(at, step)
-        else: said[step] = shell(at, step)
-    return said
+        else: printed[step] = shell(at, step)
+    return printed
 
 
 @pytest.fixture(scope='module')
@@ -211,9 +211,9 @@ def test_a_fresh_clone_has_what_trainings_depend_on_and_trains_nothing(project):
     "With the params.yaml that comes along, every stage of the store is up to date"
     small = (project/'params.yaml').read_text()
     (project/'params.yaml').write_text((ROOT/'params.yaml').read_text())
-    try: said = shell(project, 'dvc status ' + ' '.join(store.pinned_stages(project/'dvc.yaml')))
+    try: printed = shell(project, 'dvc status ' + ' '.join(store.pinned_stages(project/'dvc.yaml')))
     finally: (project/'params.yaml').write_text(small)
-    assert 'up to date' in said, said
+    assert 'up to date' in printed, printed
     assert 'frozen' not in (ROOT/'dvc.yaml').read_text()
 
 
@@ -261,7 +261,7 @@ def gsm8k(path, first, n, long=0, short=0):
 def test_your_own_questions(project):
     train, test = gsm8k(project/'train.jsonl', 0, 300, long=1), gsm8k(project/'test.jsonl', 1000, 14, short=1)
     narrow(project, heads=['stream'])
-    said = follow(project, 'Your own questions')
+    printed = follow(project, 'Your own questions')
     rows, about = net(project, 'tasks/mine/rows')
     vocab, P = Vocabulary(about['chars']), about['P']
     texts = vocab.decode(rows['train'].long())
@@ -274,17 +274,17 @@ def test_your_own_questions(project):
     assert [p['answer'] for p in kept] == answers
     assert [p['gold'] for p in kept] == [a.rpartition('#### ')[2] for a in answers]
     assert [t[:P].strip() for t in vocab.decode(rows['test'].long())] == questions
-    told = said['make train-answers']
-    assert f'training: 300 problems; left out: 1 longer than P={P}; kept: 99.7%' in told
-    assert told.index('kept: 99.7%') < told.index('a new training') and '299 rows, ' in told
-    assert 'mine has no kinds of problems: stream learns from all of them' in told
+    output = printed['make train-answers']
+    assert f'training: 300 problems; left out: 1 longer than P={P}; kept: 99.7%' in output
+    assert output.index('kept: 99.7%') < output.index('a new training') and '299 rows, ' in output
+    assert 'mine has no kinds of problems: stream learns from all of them' in output
     for name in ('answerer', 'stream'):
         origin = net(project, f'answerers/mine/{name}')[1]['provenance']
         digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
         assert origin['quiz'] == 'mine' and [leg['data'] for leg in origin['legs']] == [digest]
-    assert '# Answers: comparison of decoders' in said['make answers']
-    assert '| dual_stream_refine |' in said['make answers']
-    assert 'mine: 1 answers of fewer than 4 characters are left out' in said['make answers']
+    assert '# Answers: comparison of decoders' in printed['make answers']
+    assert '| dual_stream_refine |' in printed['make answers']
+    assert 'mine: 1 answers of fewer than 4 characters are left out' in printed['make answers']
     deps = lock(project)['tasks@mine']['deps']
     assert {d['path'] for d in deps} >= {'inputs/mine'}
     assert 'data' not in str(deps)
@@ -307,8 +307,8 @@ def test_a_single_file_is_parted_and_what_cannot_be_asked_is_one_sentence(projec
         (['kinds=addition'], 'has no kinds of problems'),
         (['P=8', 'kinds='], 'no problem is left'),
     ]:
-        code, said = stage(project, 'tasks', 'quiz=arithmetic', 'source=one.jsonl', 'form=gsm8k', *words)
-        assert code == 1 and why in said and 'Traceback' not in said
+        code, printed = stage(project, 'tasks', 'quiz=arithmetic', 'source=one.jsonl', 'form=gsm8k', *words)
+        assert code == 1 and why in printed and 'Traceback' not in printed
     shell(project, 'dvc checkout -f tasks@arithmetic')
 
 
@@ -324,8 +324,8 @@ def own_text(project):
 
 
 def test_training_on_your_own_text(project, own_text):
-    text, said = own_text
-    assert f'mine has {len(text):,} characters' in said['make train-text']
+    text, printed = own_text
+    assert f'mine has {len(text):,} characters' in printed['make train-text']
     rows, about = net(project, 'text/mine/rows')
     vocab = Vocabulary(about['chars'])
     assert vocab.decode(rows['train'][:1].long())[0] == text[:128]
@@ -373,8 +373,8 @@ def test_converting_your_own_plans_and_proving_the_pinned_ones(project):
 @pytest.mark.slow
 def test_comparing_on_your_own_plans(project):
     mat(project/'data.mat', 60)
-    said = follow(project, 'Your own plans')
-    assert 'up to date' in said['dvc status data.dvc']
+    printed = follow(project, 'Your own plans')
+    assert 'up to date' in printed['dvc status data.dvc']
     page = (project/'reports'/'mine'/'comparison.md').read_text()
     assert 'llada_topp09_remdm_confidence_tsw05' in page
     about = open_tensors(project/'build/prepare/mine/tokens.safetensors')[1]
@@ -388,40 +388,40 @@ def pull(at): return shell(at, 'make pull', ok=False)
 
 def test_a_file_of_your_own_in_data_is_named_and_told_where_to_go(project):
     (project/'data'/'mine.txt').write_text('hello')
-    code, said = pull(project)
+    code, printed = pull(project)
     (project/'data'/'mine.txt').unlink()
     assert (
         code == 2
-        and "remask: data/mine.txt: not one of the project's files; move yours to inputs/" in said
-        and 'store' not in said
+        and "remask: data/mine.txt: not one of the project's files; move yours to inputs/" in printed
+        and 'store' not in printed
     )
 
 
 def test_without_git_it_is_said(project):
     (project/'.git').rename(project/'git')
-    try: code, said = pull(project)
+    try: code, printed = pull(project)
     finally: (project/'git').rename(project/'.git')
     assert (
         code == 2
-        and 'DVC says: ' in said
-        and 'there is no .git folder here: get the project with git clone' in said
+        and 'DVC says: ' in printed
+        and 'there is no .git folder here: get the project with git clone' in printed
     )
 
 
-def test_files_that_the_store_lost_come_back_by_the_command_that_is_told(tmp_path):
+def test_files_that_the_store_lost_come_back_by_the_command_that_is_printed(tmp_path):
     at = clone(tmp_path/'remask')
     def size(path): return path.stat().st_size
     files = [p for p in (at/'.dvcstore'/'files').rglob('*') if p.is_file()]
     largest = max(files, key=size)
     largest.unlink()
-    code, said = pull(at)
-    assert code == 2 and 'DVC says: ' in said and 'run git checkout -- .dvcstore' in said
-    shell(at, re.search(r'run (git checkout -- \.dvcstore)', said).group(1))
+    code, printed = pull(at)
+    assert code == 2 and 'DVC says: ' in printed and 'run git checkout -- .dvcstore' in printed
+    shell(at, re.search(r'run (git checkout -- \.dvcstore)', printed).group(1))
     assert largest.exists()
 
 
 @pytest.mark.parametrize(
-    'error, told',
+    'error, remedy',
     [
         (OSError(28, 'No space left on device'), 'the disk is full: free some space'),
         (DvcException('[Errno 28] No space left on device'), 'the disk is full: free some space'),
@@ -433,7 +433,7 @@ def test_files_that_the_store_lost_come_back_by_the_command_that_is_told(tmp_pat
     ],
     ids=str,
 )
-def test_dvcs_line_and_the_right_remedy(monkeypatch, error, told):
+def test_the_error_has_the_line_of_dvc_and_the_remedy(monkeypatch, error, remedy):
     class Project:
         def __init__(self, folder): pass
         def pull(self, targets, remote): raise error
@@ -446,22 +446,22 @@ def test_dvcs_line_and_the_right_remedy(monkeypatch, error, told):
     with pytest.raises(SystemExit) as e: store.pull()
     assert (
         str(e.value).startswith('remask: DVC says: ')
-        and told in str(e.value)
+        and remedy in str(e.value)
         and str(e.value).count('\n') == 1
     )
 
 
 def test_pulling_a_text_that_was_never_trained_is_no_failure(project):
-    "What was never made is not asked for; a name stands for all stages of a kind only where all were made"
+    "What was never made is not asked for; a name means all stages of a kind only where all were made"
     edit(project, 'corpora:\n  new: {source: inputs/new.txt}\ntexts: [new]')
     try:
-        code, said = pull(project)
+        code, printed = pull(project)
     finally:
         (project / 'params.yaml').write_text(
             (project / 'params.yaml').read_text().replace('  new: {source: inputs/new.txt}\n', '')
         )
     edit(project, 'texts: [mine]')
-    assert code == 0, said
+    assert code == 0, printed
 
 
 # ---- the front page and the rest
@@ -547,7 +547,7 @@ def small(text): # the same command, at tiny sizes
 
 @pytest.fixture(scope='module')
 def foreign(project):
-    "A small model in LLaDA's format where the hub's name is looked for, and the files of README.md"
+    "A small model in LLaDA's format where the loader searches for the hub's name, and the files of README.md"
     pytest.importorskip('transformers')
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
     import published
@@ -570,8 +570,8 @@ def test_the_page_of_the_real_llada(foreign):
     "Word for word, with a small model of that family in place of the 8B one"
     page = sections()[FOREIGN_MODEL]
     inspected, staged, harness = steps(page)
-    said = shell(foreign, inspected)
-    assert 'family' in said and 'no mask is followed: rows by length' in said and 'MASK' in said
+    printed = shell(foreign, inspected)
+    assert 'family' in printed and 'no mask is followed: rows by length' in printed and 'MASK' in printed
     shell(foreign, small(staged))
     report = (foreign/'build'/'llada'/'report.md').read_text()
     assert (
@@ -580,10 +580,10 @@ def test_the_page_of_the_real_llada(foreign):
         and (foreign / 'build' / 'llada' / 'ups.safetensors').exists()
     )
     python = next(b for b in blocks(page) if is_python(b))
-    said = shell(
+    printed = shell(
         foreign, f"python - <<'E'\n{small(python).replace('hub.answers(', 'print(hub.answers(').rstrip()})\nE"
     )
-    assert re.search(r"\['.*'\]", said)
+    assert re.search(r"\['.*'\]", printed)
 
 
 def test_the_arguments_of_the_page_for_the_harness(foreign):
