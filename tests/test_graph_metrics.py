@@ -337,7 +337,7 @@ def same_classes(a, b):
 
 def test_canonical_rows_are_equal_exactly_when_the_diagrams_are():
     rng, graphs = np.random.default_rng(0), []
-    for _ in range(1500):  # few types and relations: many look-alikes
+    for _ in range(1500):  # few types and relations: many equal diagrams
         n = int(rng.integers(1, 6))
         some = [ij for ij in combinations(range(n), 2) if rng.random() < .5]
         edges = [(i, j, int(rng.choice([2, 7, 3]))) for i, j in some]

@@ -33,7 +33,7 @@ def is_python(block): return bool(re.match(r'(from|import) ', block))
 
 
 def steps(text):
-    "What a text tells to do, in its order: commands and edits of params.yaml"
+    "The steps of a text in their order: commands and edits of params.yaml"
     for block in blocks(text):
         if is_edit(block): yield block
         elif not is_python(block): yield from (' '.join(c.split()) for c in block.splitlines())

@@ -107,7 +107,7 @@ def test_a_run_that_is_done_is_done(tmp_path, whole):
     assert (tmp_path/'state.safetensors').read_bytes() == before
 
 
-# ---- a training asked for again: what is there, what is asked for, what happens
+# ---- a training started again: the state on disk, the number of steps, the result
 
 def begun_at(folder, made, finished=None, asked=None):
     "A folder in which a run has made some steps, and perhaps was finished after fewer"
@@ -274,7 +274,7 @@ def test_the_published_loss(net):
     each = zip(ROWS.tolist(), u_t.tolist(), u.tolist())
     want = [published_row(net, x, published_t(a), b, w) for x, a, b in each]
     torch.testing.assert_close(got, torch.tensor(want), rtol=2e-4, atol=1e-5)
-    assert (got > 0).sum() >= 16 and (got == 0).any()   # rows with nothing masked cost nothing
+    assert (got > 0).sum() >= 16 and (got == 0).any()   # the loss of rows with nothing masked is 0
     trim = row_losses(trimmed(net), SPACE, ROWS, RECIPE, u_t, u)
     torch.testing.assert_close(got, trim, rtol=2e-4, atol=1e-5)
 
