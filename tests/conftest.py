@@ -7,4 +7,5 @@ for name, value in dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg', MLFLOW_DISABLE_TE
 
 def pytest_collection_modifyitems(items):
     "The file whose tests wait for whole stages goes first, so that both processes end together"
-    items.sort(key=lambda item: item.path.name != 'test_recipes.py')
+    def not_recipes(item): return item.path.name != 'test_recipes.py'
+    items.sort(key=not_recipes)

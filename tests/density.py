@@ -44,20 +44,18 @@ def own_lambdas(function):
 
 def density(texts):
     "Measure pieces of Python"
-    trees, texts = [parse(t) for t in texts], list(texts)
-    every = [n for t in trees for n in ast.walk(t)]
-    sizes = [len([*ast.walk(n)]) for n in every if isinstance(n, SIMPLE) and not is_docstring(n)] or [0]
+    texts = list(texts)
+    every = [n for t in texts for n in ast.walk(parse(t))]
+    statements = [n for n in every if isinstance(n, SIMPLE) and not is_docstring(n)]
+    sizes = [len([*ast.walk(n)]) for n in statements] or [0]
+    mean = sum(sizes)/len(sizes)
+    above = sum(s > 40 for s in sizes)/len(sizes)
+    lambdas = sum(isinstance(n, ast.Lambda) for n in every)
+    lines = sum(bool(l.strip()) for t in texts for l in t.splitlines())
     functions = [n for n in every if isinstance(n, ast.FunctionDef)]
-    return Density(
-        len(sizes),
-        sum(sizes) / len(sizes),
-        sum(s > 40 for s in sizes) / len(sizes),
-        max(sizes),
-        sum(isinstance(n, ast.Lambda) for n in every),
-        sum(bool(l.strip()) for t in texts for l in t.splitlines()),
-        [f.name for f in functions if own_lambdas(f) > 1],
-        [f.name for f in functions if depth(f) > 2],
-    )
+    crowded = [f.name for f in functions if own_lambdas(f) > 1]
+    nested = [f.name for f in functions if depth(f) > 2]
+    return Density(len(sizes), mean, above, max(sizes), lambdas, lines, crowded, nested)
 
 
 def code(path, exported):
@@ -68,7 +66,8 @@ def code(path, exported):
 
 def show(path, exported, d):
     which = 'exported' if exported else 'others'
-    print(f'{path.stem:20} {which:9} mean {d.mean:5.1f}  above 40 {d.above:6.1%}  most {d.most:4}', end='  ')
+    print(f'{path.stem:20} {which:9} mean {d.mean:5.1f}', end='  ')
+    print(f'above 40 {d.above:6.1%}  most {d.most:4}', end='  ')
     print(f'lambdas {d.lambdas:3} in {d.lines:4} lines ', d.crowded or '', d.nested or '')
 
 

@@ -9,32 +9,25 @@ README = (ROOT/'README.md').read_text()
 
 
 def test_importing_it_imports_no_torch():
-    code = (
-        "import sys, remask; print(sorted({'torch', 'pandas', 'transformers', 'mlflow'} & set(sys.modules)))"
-    )
-    assert (
-        subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT).stdout
-        == '[]\n'
-    )
+    heavy = {'torch', 'pandas', 'transformers', 'mlflow'}
+    code = f"import sys, remask; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == '[]\n'
 
 
 @pytest.mark.parametrize('name', remask._FACE)
-def test_every_name_of_the_face_is_there_and_documented(name):
+def test_every_public_name_of_the_package_exists_and_is_documented(name):
     assert getattr(remask, name).__doc__ and name in dir(remask)
 
 
 def test_type_checkers_see_the_same_names():
-    tree = ast.parse((ROOT/'remask'/'__init__.py').read_text())
-    seen = {
-        a.name: n.module
-        for n in ast.walk(tree)
-        if isinstance(n, ast.ImportFrom) and n.level == 1
-        for a in n.names
-    }
+    tree, seen = ast.parse((ROOT/'remask'/'__init__.py').read_text()), {}
+    for n in ast.walk(tree):
+        if isinstance(n, ast.ImportFrom) and n.level == 1: seen |= {a.name: n.module for a in n.names}
     assert seen == remask._FACE and (ROOT/'remask'/'py.typed').exists()
 
 
-def test_an_unknown_name_says_which_there_are():
+def test_the_error_of_an_unknown_name_lists_the_known_ones():
     with pytest.raises(AttributeError, match="no attribute 'sampel'; it has generate, sample"): remask.sampel
 
 
@@ -62,6 +55,6 @@ GLOSSARY = next((ROOT/'nbs').glob('*/*_glossary.ipynb')).read_text()
 
 
 @pytest.mark.parametrize('link', sorted(set(re.findall(r'`remask\.([\w.]+)`', GLOSSARY))))
-def test_every_term_of_the_glossary_is_where_it_says(link):
+def test_every_term_of_the_glossary_is_in_the_module_it_names(link):
     module, _, name = link.rpartition('.')
     assert hasattr(importlib.import_module(f'remask.{module}'), name)

@@ -148,8 +148,8 @@ def test_alone_and_in_a_batch_alike(model):
             alone = hub(one.x, .5, one.real, torch.arange(one.x.shape[1] - 4, one.x.shape[1])[None]).logits[0]
             torch.testing.assert_close(together[k], alone, rtol=1e-3, atol=2e-3)
     if hub.facts.context < 20 + 2*block: return
-    told = hub.answers(TEXTS, 2*block, how)
-    assert told == hub.answers(TEXTS, 2*block, how, batch=1) == hub.answers(TEXTS, 2*block, how, batch=3)
+    answers = hub.answers(TEXTS, 2*block, how)
+    assert answers == hub.answers(TEXTS, 2*block, how, batch=1) == hub.answers(TEXTS, 2*block, how, batch=3)
 
 
 WANTED = dict(llada=('llada', 0, 0, ''), mdlm=('mdlm', 0, 0, ''), dream=('dream', 1, 0, '4d bool positions'),

@@ -1,4 +1,4 @@
-"Bubble diagrams: positions obey the relations, every artist is there, bad input is refused before drawing."
+"Bubble diagrams: positions agree with the relations, every artist is drawn, bad input is refused."
 import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -7,11 +7,14 @@ from hypothesis import given, settings, strategies as st
 from remask.domains import graph_plot
 from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph, encode_graphs, pairs, relate
 
+
+def parsed(text): return [[int(v) for v in box.split()] for box in text.split(',')]
+
+
 # two plans of the Graph2Plan data set: types, boxes
-EIGHT = [[115, 69, 153, 115], [152, 102, 199, 141], [152, 140, 199, 161], [198, 160, 217, 188],
-         [152, 160, 199, 188], [56, 114, 153, 188], [40, 114, 57, 165], [56, 69, 115, 115]]
-SIX = [[67, 142, 135, 197], [134, 142, 191, 197], [134, 196, 191, 216], [67, 101, 111, 143],
-       [89, 42, 191, 143], [67, 42, 90, 102]]
+EIGHT = parsed('115 69 153 115, 152 102 199 141, 152 140 199 161, 198 160 217 188, '
+               '152 160 199 188, 56 114 153 188, 40 114 57 165, 56 69 115 115')
+SIX = parsed('67 142 135 197, 134 142 191 197, 134 196 191 216, 67 101 111 143, 89 42 191 143, 67 42 90 102')
 REAL = [((7, 7, 3, 9, 2, 0, 9, 1), EIGHT), ((7, 1, 9, 3, 0, 2), SIX)]
 WEST, EAST = {0, 1, 2}, {7, 8, 9}  # relations by direction
 NORTH, SOUTH = {0, 3, 8}, {1, 6, 9}
@@ -26,11 +29,12 @@ def no_figures_left():
 
 def diagram(types, boxes, th=5):
     ids, at = relate(boxes, th), pairs(len(types)).tolist()
-    return Graph(tuple(types), tuple((*ij, int(r) - N_ROOMS) for ij, r in zip(at, ids) if r != NO_EDGE))
+    edges = [(i, j, int(r) - N_ROOMS) for (i, j), r in zip(at, ids) if r != NO_EDGE]
+    return Graph(tuple(types), tuple(edges))
 
 
 def disagreeing(g, z, but=()):
-    "The edges whose relation the places z do not show"
+    "The edges whose relation the positions z contradict"
     for i, j, r in g.edges:
         if (i, j) in but: continue
         (xi, yi), (xj, yj) = z[i], z[j]
@@ -50,8 +54,8 @@ def test_the_layout_of_real_plans_agrees_with_the_relations(types, boxes):
     assert len(g.edges) == {8: 13, 6: 9}[len(types)]
     z = graph_plot.layout(g)
     assert not list(disagreeing(g, z))
-    gaps = np.linalg.norm(z[:, None] - z[None], axis=-1)[np.triu_indices(len(z), 1)]
-    assert gaps.min() > .8  # circles have radius .4: none covers another
+    gaps = np.linalg.norm(z[:, None] - z[None], axis=-1)
+    assert gaps[np.triu_indices(len(z), 1)].min() > .8  # circles have radius .4: none covers another
 
 
 @settings(max_examples=15, deadline=None)
@@ -68,7 +72,8 @@ def test_the_layout_of_any_boxes_agrees_with_the_relations_without_contradiction
 def test_the_layout_of_random_diagrams_agrees_with_all_edges_but_the_red_ones(n, seed):
     rng = np.random.default_rng(seed)
     at = [ij for ij in pairs(n).tolist() if rng.random() < .6]
-    g = Graph((0,)*n, tuple((i, j, int(rng.integers(10))) for i, j in at))
+    edges = [(i, j, int(rng.integers(10))) for i, j in at]
+    g = Graph((0,)*n, tuple(edges))
     against = graph_plot.orders(g)[2]
     assert not list(disagreeing(g, graph_plot.layout(g), against))
     ax = graph_plot.show_graph(g)
@@ -82,9 +87,10 @@ def test_layout_is_the_same_every_time():
 
 
 def test_a_cycle_of_relations_is_found():
-    assert graph_plot.orders(Graph((0, 1, 2), ((0, 1, 2), (1, 2, 2), (0, 2, 7))))[2] == {(0, 2)}
-    assert graph_plot.orders(Graph((0, 1, 2), ((0, 1, 3), (1, 2, 3), (0, 2, 6))))[2] == {(0, 2)}
-    assert graph_plot.orders(Graph((0, 1, 2), ((0, 1, 2), (1, 2, 2), (0, 2, 2))))[2] == set()
+    def contradictions(*edges): return graph_plot.orders(Graph((0, 1, 2), edges))[2]
+    assert contradictions((0, 1, 2), (1, 2, 2), (0, 2, 7)) == {(0, 2)}
+    assert contradictions((0, 1, 3), (1, 2, 3), (0, 2, 6)) == {(0, 2)}
+    assert contradictions((0, 1, 2), (1, 2, 2), (0, 2, 2)) == set()
 
 
 def test_a_diagram_has_a_circle_per_room_a_line_per_edge_and_a_dot_per_inside():

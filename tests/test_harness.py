@@ -96,7 +96,9 @@ def test_the_draw_is_the_samplers_own(hub):
 def test_batches_are_of_like_requests_and_like_lengths(hub):
     lm = made(hub)
     jobs = [_job(lm, gen(p, max_gen_toks=4 + 4*(k % 2)), 0, k) for k, p in enumerate(PROMPTS)]
-    def batches(): return list(_batches(lm, jobs, lambda j: j.gen, lambda j: 4))
+    def gen_of(job): return job.gen
+    def four(job): return 4
+    def batches(): return list(_batches(lm, jobs, gen_of, four))
     got = batches()
     assert sorted(j.at for b in got for j in b) == list(range(17))
     assert len(got) == 3 + 2
@@ -272,7 +274,7 @@ def test_lengths_are_whole_blocks_and_the_text_is_cut_to_tokens(fixed):
     texts = lm.generate_until([gen('1=', max_gen_toks=n) for n in lengths], True)
     assert texts == ['5'*n for n in lengths]
     assert sorted({x.shape[1] for x, _ in fixed.seen}) == [6, 10, 14]      # 4, 8 and 12 positions
-    steps = lambda n: sum(x.shape[1] == 2 + n for x, _ in fixed.seen)
+    def steps(n): return sum(x.shape[1] == 2 + n for x, _ in fixed.seen)
     assert (steps(4), steps(8), steps(12)) == (2*4, 2*8, 12)               # four steps a block
     lm.gen_length = 16; fixed.seen.clear()
     assert lm.generate_until([gen('1=', max_gen_toks=3), gen('1=', max_gen_toks=30)], True) == ['555', '5'*16]

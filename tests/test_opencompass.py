@@ -141,7 +141,7 @@ def test_prompts_reach_the_model_as_they_are_meant(folder):
     chat, base = made(folder), made(folder, chat=False)
     two = [dict(role='HUMAN', prompt='1+'), dict(role='BOT', prompt='2=')]
     assert base.generate(['1+2='], 8) == chat.generate(['1+2'], 8) == base.generate([two], 8)
-    # the answer begins with what the BOT said
+    # the answer begins with the text of the BOT
     assert chat.generate([two], 8) == base.generate(['1+2='], 8)
     assert [chat.get_token_len(p) for p in ('1+2', two, '')] == [3, 4, 0]
     with pytest.raises(ValueError, match='the mask token'): chat.generate(['1<mask>'], 8)

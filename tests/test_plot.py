@@ -1,8 +1,9 @@
-"Pictures: places obey the relations, every artist is drawn, bad input is refused before anything is drawn."
+"Plots: every artist is drawn, colours are stable, bad input is refused before anything is drawn."
 import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, pytest, torch
+from helpers import refusal
 from matplotlib.colors import to_rgb
 from remask.domains import graph_plot
 from remask.core import plot
@@ -11,16 +12,6 @@ from remask.domains.graphs import encode_graphs, graph_space
 from remask.core.tokens import TokenSpace
 
 SPACE = TokenSpace(2, 3, torch.tensor([[1, 1, 0, 0]]*6).bool())
-# two plans of the Graph2Plan data set: types, boxes
-EIGHT = (7, 7, 3, 9, 2, 0, 9, 1)
-EIGHT_BOXES = [[115, 69, 153, 115], [152, 102, 199, 141], [152, 140, 199, 161], [198, 160, 217, 188],
-               [152, 160, 199, 188], [56, 114, 153, 188], [40, 114, 57, 165], [56, 69, 115, 115]]
-SIX = (7, 1, 9, 3, 0, 2)
-SIX_BOXES = [[67, 142, 135, 197], [134, 142, 191, 197], [134, 196, 191, 216], [67, 101, 111, 143],
-             [89, 42, 191, 143], [67, 42, 90, 102]]
-REAL = [(EIGHT, EIGHT_BOXES), (SIX, SIX_BOXES)]
-WEST, EAST, NORTH, SOUTH = {0, 1, 2}, {7, 8, 9}, {0, 3, 8}, {1, 6, 9}  # relations by their direction
-
 
 @pytest.fixture(autouse=True)
 def no_figures_left():
@@ -97,20 +88,19 @@ def test_the_held_out_reference_has_one_colour_that_no_method_has():
     assert plot.colour('heldout') not in others
 
 
-FRAMES, STATES = torch.zeros(36, dtype=int), torch.zeros(6, dtype=int)
-PAIR = Graph((0, 1), ())
+STATES = torch.zeros(6, dtype=int)
 
 
-@pytest.mark.parametrize('bad,why', [
-    (lambda: plot.show_trajectory(torch.zeros(6, dtype=int), SPACE), r'must be \(S,L\)'),
-    (lambda: plot.show_tokens(torch.zeros(2, 6, dtype=int), SPACE, p=torch.zeros(6)), 'one number per token'),
-    (lambda: plot.show_curve({}), 'curves is empty'),
-    (lambda: plot.show_trajectories({}, SPACE), 'runs is empty'),
-    (lambda: plot.show_trajectories(dict(a=torch.zeros(6, dtype=int)), SPACE), r'must be \(S,L\)'),
-    (lambda: plot.show_bars(pd.DataFrame(dict(a=[1])), ['b']), "no column 'b': there are a"),
+@pytest.mark.parametrize('message, call', [
+    refusal(r'must be \(S,L\)', plot.show_trajectory, STATES, SPACE),
+    refusal('one number per token', plot.show_tokens, torch.zeros(2, 6, dtype=int), SPACE, p=torch.zeros(6)),
+    refusal('curves is empty', plot.show_curve, {}),
+    refusal('runs is empty', plot.show_trajectories, {}, SPACE),
+    refusal(r'must be \(S,L\)', plot.show_trajectories, dict(a=STATES), SPACE),
+    refusal("no column 'b': there are a", plot.show_bars, pd.DataFrame(dict(a=[1])), ['b']),
 ])
-def test_bad_input_is_refused_before_a_figure_is_opened(bad, why):
-    with pytest.raises(ValueError, match=why): bad()
+def test_bad_input_is_refused_before_a_figure_is_opened(message, call):
+    with pytest.raises(ValueError, match=message): call()
     assert not plt.get_fignums()
 
 
@@ -136,5 +126,3 @@ def test_trajectories_are_one_strip_per_name_in_its_colour():
     lone = plot.show_trajectory(s, SPACE, 'ab')
     for a, b in zip(axs[0].collections, lone.collections):
         np.testing.assert_array_equal(a.get_offsets(), b.get_offsets())
-
-

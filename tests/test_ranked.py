@@ -34,8 +34,8 @@ def start():
 def run(policy, steps=N, proc=PROC):
     "Sample; return the rows, and the (state, new ids) of every step"
     log = []
-    out = sample(proc, start(), uniform_grid(steps), policy, categorical(1.),
-                 callback=lambda st, new, keep: log.append((st, new)))
+    def record(st, new, keep): log.append((st, new))
+    out = sample(proc, start(), uniform_grid(steps), policy, categorical(1.), callback=record)
     return out, log
 
 
@@ -54,15 +54,18 @@ def token(p, u):
 
 def worst_by_share(ours, wrongness, u, count, strength):
     "The share 1 - strength of the count by the score, and the rest at random"
-    guided = sorted(ours, key=lambda i: (-wrongness[i], i))[:int(torch.tensor(count*(1 - strength)).round())]
-    random = sorted(set(ours) - set(guided), key=lambda i: (u[i], -i))
+    def by_wrongness(i): return -wrongness[i], i
+    def by_chance(i): return u[i], -i
+    n = int(torch.tensor(count*(1 - strength)).round())
+    guided = sorted(ours, key=by_wrongness)[:n]
+    random = sorted(set(ours) - set(guided), key=by_chance)
     return guided + random[:count - len(guided)]
 
 
 def worst_by_sum(ours, wrongness, u, count, strength):
     "The count by a weighted sum of uniforms and score"
-    key = {i: strength*(1 - u[i]) + (1 - strength)*wrongness[i] for i in ours}
-    return sorted(ours, key=lambda i: -key[i])[:count]
+    def weighted(i): return strength*(1 - u[i]) + (1 - strength)*wrongness[i]
+    return sorted(ours, key=weighted, reverse=True)[:count]
 
 
 def published_loop(row, noise, strength, literal, worst):
@@ -71,7 +74,7 @@ def published_loop(row, noise, strength, literal, worst):
     ours = [i for i in range(L) if not prompt[i] and row[i] != 8]
     for it in range(N):
         p, u = probabilities(row), noise(it, DRAW, L)[0].tolist()
-        new = [token(p[i], u[i]) if row[i] == MASK else row[i] for i in range(L)]
+        new = [token(q, v) if own == MASK else own for q, v, own in zip(p, u, row)]
         row_p = probabilities(new) if literal else p
         wrongness = [1 - row_p[i][new[i]] if i in ours else 0. for i in range(L)]
         row = new
@@ -103,10 +106,12 @@ def test_at_a_strength_of_one_both_readings_agree():
 def test_the_share_at_random_is_exact():
     "Of 20 tokens to mask at strength 0.4, 12 are the worst and the other 8 are spread over the rest"
     space = TokenSpace(1, 2, torch.tensor([[True, False, False]]).expand(40, -1))
-    proc = Process(lambda x, t, ok: Denoised(torch.zeros(*x.shape, 3)), linear, space)
+    def uniform(x, t, real): return Denoised(torch.zeros(*x.shape, 3))
+    proc = Process(uniform, linear, space)
     rank, log = torch.arange(40.).expand(500, -1)/40, []
     def record(st, new, keep): log.append(new == 1)
-    policy = compete(partly_random(lambda st: rank, .4))
+    def score(st): return rank
+    policy = compete(partly_random(score, .4))
     ts, noise = torch.tensor([1., .5, 0]), Noise(1, torch.arange(500))
     sample(proc, torch.ones(500, 40).long(), ts, policy, noise=noise, callback=record)
     masked = log[0]
@@ -131,7 +136,8 @@ def test_complete_rows_stop_under_a_falling_threshold():
 def test_an_extra_pass_scores_the_draft_and_counts_its_evaluations():
     counter = NFECounter()
     proc = PROC._replace(denoise=count_nfe(denoise, counter))
-    policy = compete(consensus(extra_pass(proc=proc), shielded(confidence, lambda x: x == 2, 1.)))
+    def is_two(x): return x == 2
+    policy = compete(consensus(extra_pass(proc=proc), shielded(confidence, is_two, 1.)))
     out, log = run(policy)
     assert (counter.rows == N).all() and not (out == MASK).any()
     st = log[3][0]
@@ -145,10 +151,11 @@ def test_an_extra_pass_scores_the_draft_and_counts_its_evaluations():
 def test_scores_are_mixed_with_the_mean_of_their_group():
     group = torch.tensor([[0]*5 + [1]*4 + [2]*5]).expand(4, -1)
     st = run(compete(), 3)[1][1][0]
-    got = by_group(confidence, lambda x: group, .25)(st)
+    def group_of(x): return group
+    got = by_group(confidence, group_of, .25)(st)
     for b, i in st.ours.nonzero().tolist():
-        mates = [float(st.p[b, j]) for j in range(L) if group[b, j] == group[b, i] and st.ours[b, j]]
-        want = .25*sum(mates)/len(mates) + .75*float(st.p[b, i])
+        same_group = (group[b] == group[b, i]) & st.ours[b]
+        want = .25*float(st.p[b, same_group].mean()) + .75*float(st.p[b, i])
         assert float(got[b, i]) == pytest.approx(want)
 
 
@@ -174,7 +181,8 @@ def test_masked_ratios_are_kept_step_by_step(ratios):
     L, log = 40, []
     space = TokenSpace(3, 4, (torch.arange(5) < 3).repeat(L, 1))
     def uniform(x, t, ok): return Denoised(torch.zeros(*x.shape, 5))
-    flat = Process(uniform, lambda t, real: linear(t, real, eps=0.), space)
+    def to_zero(t, real): return linear(t, real, eps=0.)
+    flat = Process(uniform, to_zero, space)
     def record(st, x, keep): log.append((x == 3).sum(1).tolist())
     start, ts = torch.full((3, L), 3), ratio_grid(ratios)
     sample(flat, start, ts, compete(random_score), categorical(1.), callback=record)

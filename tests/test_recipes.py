@@ -16,7 +16,7 @@ TOOLS = r'(?:make|dvc|remask|remask-stage|nbdev_\w+|source|mkdir|cp|python3\.11|
 
 
 def sections():
-    "{heading: text}; what stands before the first heading is under ''"
+    "{heading: text}; the text before the first heading is under ''"
     parts = re.split(r'^## (.*)\n', README, flags=re.M)
     return {'': parts[0], **dict(zip(parts[1::2], parts[2::2]))}
 
@@ -33,7 +33,7 @@ def is_python(block): return bool(re.match(r'(from|import) ', block))
 
 
 def steps(text):
-    "What a text tells to do, in its order: commands and edits of params.yaml"
+    "The steps of a text in their order: commands and edits of params.yaml"
     for block in blocks(text):
         if is_edit(block): yield block
         elif not is_python(block): yield from (' '.join(c.split()) for c in block.splitlines())
@@ -155,13 +155,13 @@ def shell(at, command, ok=True, **env):
     done = subprocess.run(
         ['bash', '-c', command], cwd=at, env=names | dict(PATH=path), capture_output=True, text=True
     )
-    said = done.stdout + done.stderr
-    assert not ok or done.returncode == 0, f'{command}: exit {done.returncode}\n{said[-3000:]}'
-    return said if ok else (done.returncode, said)
+    printed = done.stdout + done.stderr
+    assert not ok or done.returncode == 0, f'{command}: exit {done.returncode}\n{printed[-3000:]}'
+    return printed if ok else (done.returncode, printed)
 
 
 def edit(at, block):
-    "Change params.yaml as a block of README.md says: a list is replaced, a line is added to a section"
+    "Change params.yaml as a block of README.md has it: a list is replaced, a line is added to a section"
     path = at/'params.yaml'
     text = path.read_text()
     for key, value in yaml.safe_load(block).items():
@@ -174,13 +174,16 @@ def edit(at, block):
     path.write_text(text)
 
 
-def follow(at, title, only=lambda step: True):
-    "Do what a section says, step by step; what was said comes back"
-    said = {}
+def every(step): return True
+
+
+def follow(at, title, only=every):
+    "Run the steps of a section; return what each command printed"
+    printed = {}
     for step in filter(only, steps(sections()[title])):
         if is_edit(step): edit(at, step)
-        else: said[step] = shell(at, step)
-    return said
+        else: printed[step] = shell(at, step)
+    return printed
 
 
 @pytest.fixture(scope='module')
@@ -199,16 +202,18 @@ def narrow(at, **lists):
 
 def lock(at): return yaml.safe_load((at/'dvc.lock').read_text())['stages']
 def net(at, name): return open_tensors(at/'build'/f'{name}.safetensors')
-def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+def same(a, b):
+    equal = [torch.equal(a[k], b[k]) for k in a.keys() & b.keys()]
+    return a.keys() == b.keys() and all(equal)
 
 
 def test_a_fresh_clone_has_what_trainings_depend_on_and_trains_nothing(project):
     "With the params.yaml that comes along, every stage of the store is up to date"
     small = (project/'params.yaml').read_text()
     (project/'params.yaml').write_text((ROOT/'params.yaml').read_text())
-    try: said = shell(project, 'dvc status ' + ' '.join(store.pinned_stages(project/'dvc.yaml')))
+    try: printed = shell(project, 'dvc status ' + ' '.join(store.pinned_stages(project/'dvc.yaml')))
     finally: (project/'params.yaml').write_text(small)
-    assert 'up to date' in said, said
+    assert 'up to date' in printed, printed
     assert 'frozen' not in (ROOT/'dvc.yaml').read_text()
 
 
@@ -256,35 +261,33 @@ def gsm8k(path, first, n, long=0, short=0):
 def test_your_own_questions(project):
     train, test = gsm8k(project/'train.jsonl', 0, 300, long=1), gsm8k(project/'test.jsonl', 1000, 14, short=1)
     narrow(project, heads=['dual_stream'])
-    said = follow(project, 'Your own questions')
+    printed = follow(project, 'Your own questions')
     rows, about = net(project, 'tasks/mine/rows')
     vocab, P = Vocabulary(about['chars']), about['P']
     texts = vocab.decode(rows['train'].long())
-    assert (
-        len(texts) == 299
-        and texts[0][:P].strip() == train[1]['question']
-        and texts[0][P:].rstrip('∎') == train[1]['answer']
-    )
+    assert len(texts) == 299
+    assert texts[0][:P].strip() == train[1]['question']
+    assert texts[0][P:].rstrip('∎') == train[1]['answer']
     kept = [json.loads(l) for l in (project/'build/tasks/mine/test.jsonl').read_text().splitlines()]
-    assert [(p['prompt'], p['answer'], p['gold']) for p in kept] == \
-        [(r['question'], r['answer'], r['answer'].rpartition('#### ')[2]) for r in test]
-    assert [t[:P].strip() for t in vocab.decode(rows['test'].long())] == [r['question'] for r in test]
-    told = said['make train-answers']
-    assert f'training: 300 problems; left out: 1 longer than P={P}; kept: 99.7%' in told
-    assert told.index('kept: 99.7%') < told.index('a new training') and '299 rows, ' in told
-    assert 'mine has no kinds of problems: dual_stream learns from all of them' in told
+    questions, answers = [r['question'] for r in test], [r['answer'] for r in test]
+    assert [p['prompt'] for p in kept] == questions
+    assert [p['answer'] for p in kept] == answers
+    assert [p['gold'] for p in kept] == [a.rpartition('#### ')[2] for a in answers]
+    assert [t[:P].strip() for t in vocab.decode(rows['test'].long())] == questions
+    output = printed['make train-answers']
+    assert f'training: 300 problems; left out: 1 longer than P={P}; kept: 99.7%' in output
+    assert output.index('kept: 99.7%') < output.index('a new training') and '299 rows, ' in output
+    assert 'mine has no kinds of problems: dual_stream learns from all of them' in output
     for name in ('answerer', 'dual_stream'):
         origin = net(project, f'answerers/mine/{name}')[1]['provenance']
         digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
         assert origin['quiz'] == 'mine' and [leg['data'] for leg in origin['legs']] == [digest]
-    assert (
-        '# Answers: comparison of decoders' in said['make answers']
-        and '| dual_stream_refine |' in said['make answers']
-    )
-    assert 'mine: 1 answers of fewer than 4 characters are left out' in said['make answers']
-    assert {d['path'] for d in lock(project)['tasks@mine']['deps']} >= {'inputs/mine'} and 'data' not in str(
-        lock(project)['tasks@mine']['deps']
-    )
+    assert '# Answers: comparison of decoders' in printed['make answers']
+    assert '| dual_stream_refine |' in printed['make answers']
+    assert 'mine: 1 answers of fewer than 4 characters are left out' in printed['make answers']
+    deps = lock(project)['tasks@mine']['deps']
+    assert {d['path'] for d in deps} >= {'inputs/mine'}
+    assert 'data' not in str(deps)
 
 
 def stage(project, *words): return shell(project, ' '.join(['remask-stage', *words]), ok=False)
@@ -292,24 +295,20 @@ def stage(project, *words): return shell(project, ' '.join(['remask-stage', *wor
 
 def test_a_single_file_is_parted_and_what_cannot_be_asked_is_one_sentence(project):
     rows = gsm8k(project/'one.jsonl', 0, 200)
-    assert (
-        stage(project, 'tasks', 'quiz=arithmetic', 'source=one.jsonl', 'form=gsm8k', 'kinds=', 'P=0', 'G=0')[
-            0
-        ]
-        == 0
-    )
+    options = 'quiz=arithmetic', 'source=one.jsonl', 'form=gsm8k', 'kinds=', 'P=0', 'G=0'
+    assert stage(project, 'tasks', *options)[0] == 0
     tensors, about = net(project, 'tasks/arithmetic/rows')
     vocab, P = Vocabulary(about['chars']), about['P']
-    parts = [{t[:P].strip() for t in vocab.decode(tensors[n].long())} for n in ('train', 'test')]
-    assert (
-        not parts[0] & parts[1] and len(parts[1]) > 4 and parts[0] | parts[1] == {r['question'] for r in rows}
-    )
+    def questions(part): return {t[:P].strip() for t in vocab.decode(tensors[part].long())}
+    train, test = questions('train'), questions('test')
+    assert not train & test and len(test) > 4
+    assert train | test == {r['question'] for r in rows}
     for words, why in [
         (['kinds=addition'], 'has no kinds of problems'),
         (['P=8', 'kinds='], 'no problem is left'),
     ]:
-        code, said = stage(project, 'tasks', 'quiz=arithmetic', 'source=one.jsonl', 'form=gsm8k', *words)
-        assert code == 1 and why in said and 'Traceback' not in said
+        code, printed = stage(project, 'tasks', 'quiz=arithmetic', 'source=one.jsonl', 'form=gsm8k', *words)
+        assert code == 1 and why in printed and 'Traceback' not in printed
     shell(project, 'dvc checkout -f tasks@arithmetic')
 
 
@@ -317,20 +316,20 @@ def test_a_single_file_is_parted_and_what_cannot_be_asked_is_one_sentence(projec
 
 @pytest.fixture(scope='module')
 def own_text(project):
-    "A text of one's own, its networks trained: the text, and what was said"
+    "A text of one's own, its networks trained: the text, and what the commands printed"
     text = ''.join(f'Zeile {k}: der Fuß tut weh, ja – sehr.\n' for k in range(900))
     (project/'mine.txt').write_text(text)
-    return text, follow(
-        project, 'Your own text', only=lambda s: s != 'make text' and not s.startswith('remask demo')
-    )
+    def trains(step): return step != 'make text' and not step.startswith('remask demo')
+    return text, follow(project, 'Your own text', only=trains)
 
 
 def test_training_on_your_own_text(project, own_text):
-    text, said = own_text
-    assert f'mine has {len(text):,} characters' in said['make train-text']
+    text, printed = own_text
+    assert f'mine has {len(text):,} characters' in printed['make train-text']
     rows, about = net(project, 'text/mine/rows')
     vocab = Vocabulary(about['chars'])
-    assert vocab.decode(rows['train'][:1].long())[0] == text[:128] and {'ß', '–'} <= set(vocab.chars)
+    assert vocab.decode(rows['train'][:1].long())[0] == text[:128]
+    assert {'ß', '–'} <= set(vocab.chars)
     digest = hashlib.sha256(rows['train'].numpy().tobytes()).hexdigest()
     for name in ('denoiser', 'judge', 'own_errors'):
         origin = net(project, f'networks/mine/{name}')[1]['provenance']
@@ -358,15 +357,15 @@ def mat(path, n):
     "A file of the form of Graph2Plan's release"
     data = np.empty(n, object)
     for k in range(n):
-        data[k] = dict(
-            rType=np.array([7, 1, 0, 2 + k % 3]), rEdge=np.array([[0, 1, k % 10], [1, 2, 9], [0, 3, k % 7]])
-        )
+        types, edges = [7, 1, 0, 2 + k % 3], [[0, 1, k % 10], [1, 2, 9], [0, 3, k % 7]]
+        data[k] = dict(rType=np.array(types), rEdge=np.array(edges))
     savemat(path, dict(data=data))
 
 
 def test_converting_your_own_plans_and_proving_the_pinned_ones(project):
     mat(project/'data.mat', 60)
-    follow(project, 'Your own plans', only=lambda s: s.startswith(('mkdir', 'remask data')))
+    def converts(step): return step.startswith(('mkdir', 'remask data'))
+    follow(project, 'Your own plans', only=converts)
     lines = (project/'inputs/mine.jsonl').read_text().splitlines()
     assert len(lines) == 60 and json.loads(lines[3])['types'] == [7, 1, 0, 2]
 
@@ -374,8 +373,8 @@ def test_converting_your_own_plans_and_proving_the_pinned_ones(project):
 @pytest.mark.slow
 def test_comparing_on_your_own_plans(project):
     mat(project/'data.mat', 60)
-    said = follow(project, 'Your own plans')
-    assert 'up to date' in said['dvc status data.dvc']
+    printed = follow(project, 'Your own plans')
+    assert 'up to date' in printed['dvc status data.dvc']
     page = (project/'reports'/'mine'/'comparison.md').read_text()
     assert 'llada_topp09_remdm_confidence_tsw05' in page
     about = open_tensors(project/'build/prepare/mine/tokens.safetensors')[1]
@@ -389,40 +388,40 @@ def pull(at): return shell(at, 'make pull', ok=False)
 
 def test_a_file_of_your_own_in_data_is_named_and_told_where_to_go(project):
     (project/'data'/'mine.txt').write_text('hello')
-    code, said = pull(project)
+    code, printed = pull(project)
     (project/'data'/'mine.txt').unlink()
     assert (
         code == 2
-        and "remask: data/mine.txt: not one of the project's files; move yours to inputs/" in said
-        and 'store' not in said
+        and "remask: data/mine.txt: not one of the project's files; move yours to inputs/" in printed
+        and 'store' not in printed
     )
 
 
 def test_without_git_it_is_said(project):
     (project/'.git').rename(project/'git')
-    try: code, said = pull(project)
+    try: code, printed = pull(project)
     finally: (project/'git').rename(project/'.git')
     assert (
         code == 2
-        and 'DVC says: ' in said
-        and 'there is no .git folder here: get the project with git clone' in said
+        and 'DVC says: ' in printed
+        and 'there is no .git folder here: get the project with git clone' in printed
     )
 
 
-def test_files_that_the_store_lost_come_back_by_the_command_that_is_told(tmp_path):
+def test_files_that_the_store_lost_come_back_by_the_command_that_is_printed(tmp_path):
     at = clone(tmp_path/'remask')
-    largest = max(
-        (p for p in (at / '.dvcstore' / 'files').rglob('*') if p.is_file()), key=lambda p: p.stat().st_size
-    )
+    def size(path): return path.stat().st_size
+    files = [p for p in (at/'.dvcstore'/'files').rglob('*') if p.is_file()]
+    largest = max(files, key=size)
     largest.unlink()
-    code, said = pull(at)
-    assert code == 2 and 'DVC says: ' in said and 'run git checkout -- .dvcstore' in said
-    shell(at, re.search(r'run (git checkout -- \.dvcstore)', said).group(1))
+    code, printed = pull(at)
+    assert code == 2 and 'DVC says: ' in printed and 'run git checkout -- .dvcstore' in printed
+    shell(at, re.search(r'run (git checkout -- \.dvcstore)', printed).group(1))
     assert largest.exists()
 
 
 @pytest.mark.parametrize(
-    'error, told',
+    'error, remedy',
     [
         (OSError(28, 'No space left on device'), 'the disk is full: free some space'),
         (DvcException('[Errno 28] No space left on device'), 'the disk is full: free some space'),
@@ -434,33 +433,35 @@ def test_files_that_the_store_lost_come_back_by_the_command_that_is_told(tmp_pat
     ],
     ids=str,
 )
-def test_dvcs_line_and_the_right_remedy(monkeypatch, error, told):
+def test_the_error_has_the_line_of_dvc_and_the_remedy(monkeypatch, error, remedy):
     class Project:
         def __init__(self, folder): pass
         def pull(self, targets, remote): raise error
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(store, 'untracked_files', lambda: [])
-    monkeypatch.setattr(store, 'pinned_targets', lambda repo: ['train'])
+    def untracked_files(): return []
+    def pinned_targets(repo): return ['train']
+    monkeypatch.setattr(store, 'untracked_files', untracked_files)
+    monkeypatch.setattr(store, 'pinned_targets', pinned_targets)
     monkeypatch.setattr(store, 'Repo', Project)
     with pytest.raises(SystemExit) as e: store.pull()
     assert (
         str(e.value).startswith('remask: DVC says: ')
-        and told in str(e.value)
+        and remedy in str(e.value)
         and str(e.value).count('\n') == 1
     )
 
 
 def test_pulling_a_text_that_was_never_trained_is_no_failure(project):
-    "What was never made is not asked for; a name stands for all stages of a kind only where all were made"
+    "What was never made is not asked for; a name means all stages of a kind only where all were made"
     edit(project, 'corpora:\n  new: {source: inputs/new.txt}\ntexts: [new]')
     try:
-        code, said = pull(project)
+        code, printed = pull(project)
     finally:
         (project / 'params.yaml').write_text(
             (project / 'params.yaml').read_text().replace('  new: {source: inputs/new.txt}\n', '')
         )
     edit(project, 'texts: [mine]')
-    assert code == 0, said
+    assert code == 0, printed
 
 
 # ---- the front page and the rest
@@ -492,9 +493,8 @@ def test_samples_elsewhere(project, tmp_path):
 
 @pytest.mark.slow
 def test_the_other_trainings_of_the_page(project):
-    follow(
-        project, 'Training again', only=lambda s: s in ('make train', 'make train-text', 'make train-answers')
-    )
+    trainings = 'make train', 'make train-text', 'make train-answers'
+    follow(project, 'Training again', only=trainings.__contains__)
 
 
 @pytest.mark.slow
@@ -547,7 +547,7 @@ def small(text): # the same command, at tiny sizes
 
 @pytest.fixture(scope='module')
 def foreign(project):
-    "A small model in LLaDA's format where the hub's name is looked for, and the files of README.md"
+    "A small model in LLaDA's format where the loader searches for the hub's name, and the files of README.md"
     pytest.importorskip('transformers')
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
     import published
@@ -559,7 +559,8 @@ def foreign(project):
         max_sequence_length=128,
     )
     (project/'mine.txt').write_text('12+7=\n(3+4)*2=\n')
-    (project/'pairs.tsv').write_text(''.join(f'{a}+{b}=\t{a + b}\n' for a in range(10, 20) for b in range(4)))
+    sums = [f'{a}+{b}=\t{a + b}\n' for a in range(10, 20) for b in range(4)]
+    (project/'pairs.tsv').write_text(''.join(sums))
     rows = [dict(question=f'{a} and {a}?', answer=f'{a}+{a}=\n#### {2*a}') for a in range(10, 14)]
     (project/'test.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     return project
@@ -569,8 +570,8 @@ def test_the_page_of_the_real_llada(foreign):
     "Word for word, with a small model of that family in place of the 8B one"
     page = sections()[FOREIGN_MODEL]
     inspected, staged, harness = steps(page)
-    said = shell(foreign, inspected)
-    assert 'family' in said and 'no mask is followed: rows by length' in said and 'MASK' in said
+    printed = shell(foreign, inspected)
+    assert 'family' in printed and 'no mask is followed: rows by length' in printed and 'MASK' in printed
     shell(foreign, small(staged))
     report = (foreign/'build'/'llada'/'report.md').read_text()
     assert (
@@ -579,10 +580,10 @@ def test_the_page_of_the_real_llada(foreign):
         and (foreign / 'build' / 'llada' / 'ups.safetensors').exists()
     )
     python = next(b for b in blocks(page) if is_python(b))
-    said = shell(
+    printed = shell(
         foreign, f"python - <<'E'\n{small(python).replace('hub.answers(', 'print(hub.answers(').rstrip()})\nE"
     )
-    assert re.search(r"\['.*'\]", said)
+    assert re.search(r"\['.*'\]", printed)
 
 
 def test_the_arguments_of_the_page_for_the_harness(foreign):

@@ -202,8 +202,8 @@ def test_a_stage_runs_quietly_and_twice_to_the_same_bytes(project, monkeypatch, 
     cells = nbformat.read(out, 4).cells
     assert cells[-1].outputs[0].data['text/plain'] == '3.0'
     assert dict(re.findall(r'(\w+) = (.*)', cells[1].source)) == dict(data='"a"', n='9', seen='7')
-    said = capfd.readouterr()
-    assert 'WARNING' not in said.out + said.err
+    printed = capfd.readouterr()
+    assert 'WARNING' not in printed.out + printed.err
 
 
 @pytest.mark.parametrize('key', SECTION)
@@ -239,8 +239,8 @@ def test_messages_of_a_stage_reach_the_terminal_and_its_other_output_does_not(pr
     nbformat.write(nb, path)
     monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'n=9'])
     stage_main()
-    said = capfd.readouterr()
-    assert 'remask: 12 rows are left out\n' in said.err and 'got this far' not in said.out + said.err
+    printed = capfd.readouterr()
+    assert 'remask: 12 rows are left out\n' in printed.err and 'got this far' not in printed.out + printed.err
 
 
 def test_a_failure_is_one_sentence_and_leaves_the_notebook_and_the_last_good_one(project, monkeypatch):
@@ -249,9 +249,8 @@ def test_a_failure_is_one_sentence_and_leaves_the_notebook_and_the_last_good_one
     out.write_text('from before')
     monkeypatch.setattr(sys, 'argv', ['remask-stage', 'root', 'data=a', 'n=-1'])
     with pytest.raises(SystemExit) as e: stage_main()
-    said = str(e.value)
-    message = re.fullmatch(r'root data=a n=-1: ValueError: n is negative \(see (.*)\)', said)
-    part = pathlib.Path(message.group(1))
+    match = re.fullmatch(r'root data=a n=-1: ValueError: n is negative \(see (.*)\)', str(e.value))
+    part = pathlib.Path(match.group(1))
     assert out.read_text() == 'from before'
     outputs = [o for c in nbformat.read(part, 4).cells if c.cell_type == 'code' for o in c.outputs]
     assert ['got this far\n', 'n is negative'] == [o.get('text') or o.get('evalue') for o in outputs][-2:]
@@ -276,8 +275,8 @@ def test_errors_of_the_kernel_reach_the_terminal(project, capfd):
         nbformat.v4.new_code_cell(log + "log.warning('a warning'); log.error('an error')")])
     nbformat.write(nb, project/'loud.ipynb')
     run_notebook(project/'loud.ipynb', project/'out.ipynb', {})
-    said = capfd.readouterr().err
-    assert 'an error' in said and 'a warning' not in said
+    printed = capfd.readouterr().err
+    assert 'an error' in printed and 'a warning' not in printed
 
 
 # ---- durations

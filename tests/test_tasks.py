@@ -1,5 +1,5 @@
 """Problems that can be checked, against Python's own arithmetic; published sets, field by field."""
-import gzip, json, pathlib, re, unicodedata
+import gzip, itertools, json, pathlib, re, unicodedata
 from collections import Counter
 from fractions import Fraction
 
@@ -21,14 +21,13 @@ def one_line(e): return '\n' not in str(e.value) and len(str(e.value)) < 400
 
 # ---- problems
 
-def plays(numbers, target): # every way to reach a target with all the numbers
+def reachable(numbers, target):
+    "Whether some sequence of operations makes the target of all the numbers"
     if len(numbers) == 1: return numbers[0] == target
-    some = ((i, j) for i in range(len(numbers)) for j in range(len(numbers)) if i != j)
-    return any(
-        plays([n for k, n in enumerate(numbers) if k not in (i, j)] + [v], target)
-        for i, j in some
-        for v in (numbers[i] + numbers[j], numbers[i] - numbers[j], numbers[i] * numbers[j])
-    )
+    for a, b, *rest in itertools.permutations(numbers):
+        results = a + b, a - b, a*b
+        if any(reachable([v, *rest], target) for v in results): return True
+    return False
 
 
 @pytest.mark.parametrize('kind, level', CELLS)
@@ -37,7 +36,7 @@ def test_answers_are_right_by_another_arithmetic(kind, level):
         result = int(p.answer.rpartition('#')[2])
         if kind == 'countdown':
             given, _, target = p.prompt.partition('>')
-            assert result == int(target) and plays([*map(int, given.split(','))], result)
+            assert result == int(target) and reachable([*map(int, given.split(','))], result)
         else: assert result == eval(p.prompt)
         for step in p.answer.partition('#')[0].split(';'):
             left, _, right = step.partition('=')
@@ -49,8 +48,8 @@ def test_answers_are_right_by_another_arithmetic(kind, level):
 def test_harder_is_longer_and_the_same_on_every_machine(kind, level):
     ps = problems(kind, level, 60)
     assert ps == problems(kind, level, 60) != problems(kind, level, 60, seed=1)
-    if level > 1:
-        assert sum(len(p.answer) for p in ps) > sum(len(p.answer) for p in problems(kind, level - 1, 60))
+    def characters(ps): return sum(len(p.answer) for p in ps)
+    if level > 1: assert characters(ps) > characters(problems(kind, level - 1, 60))
 
 
 def test_the_first_problems_are_known():
@@ -65,9 +64,10 @@ def test_dice_are_fair():
 
 
 def test_carries_run_far():
-    carries = [
-        step[4] for p in problems('addition', 3, 300) for step in p.answer.partition('#')[0].split(';')[1:]
-    ]
+    carries = []
+    for p in problems('addition', 3, 300):
+        steps = p.answer.partition('#')[0].split(';')
+        carries += [step[4] for step in steps[1:]]
     assert carries.count('1')/len(carries) > .6
 
 
@@ -79,21 +79,20 @@ def test_what_is_tested_was_never_trained_on(kind):
 
 
 def test_the_order_of_numbers_makes_no_new_problem():
-    assert same_as('57+48') == same_as('48+57') and same_as('1,2,3>7') == same_as('3,1,2>7') != same_as(
-        '3,1,2>8'
-    )
+    assert same_as('57+48') == same_as('48+57')
+    assert same_as('1,2,3>7') == same_as('3,1,2>7') != same_as('3,1,2>8')
     assert same_as('8-5-2') != same_as('2-5-8')
 
 
 @pytest.mark.parametrize(
-    'call, why',
+    'kind, level, why',
     [
-        (lambda: problems('division', 1, 1), 'addition, expression, countdown'),
-        (lambda: problems('addition', 4, 1), 'must be 1, 2 or 3'),
+        ('division', 1, 'addition, expression, countdown'),
+        ('addition', 4, 'must be 1, 2 or 3'),
     ],
 )
-def test_no_such_problem(call, why):
-    with pytest.raises(ValueError, match=why) as e: call()
+def test_an_unknown_kind_or_level_is_refused(kind, level, why):
+    with pytest.raises(ValueError, match=why) as e: problems(kind, level, 1)
     assert one_line(e)
 
 
@@ -105,12 +104,10 @@ def test_one_changed_digit_is_found_in_its_step(cell, k, data):
     p = problems(*cell, k + 1, seed=5)[-1]
     at = data.draw(st.sampled_from([m.start() for m in re.finditer(r'\d', p.answer)]))
     digit = data.draw(st.sampled_from([c for c in '0123456789' if c != p.answer[at]]))
-    spoilt = p.answer[:at] + digit + p.answer[at+1:]
-    v, step = verify(p.prompt, spoilt), len(re.findall('[;#]', p.answer[:at]))
-    if cell[0] == 'addition':
-        assert v.step == step and not v.right
-    else:
-        assert v.right or v.step >= step  # what stands before the change holds; another way may be right too
+    changed = p.answer[:at] + digit + p.answer[at+1:]
+    v, step = verify(p.prompt, changed), len(re.findall('[;#]', p.answer[:at]))
+    if cell[0] == 'addition': assert v.step == step and not v.right
+    else: assert v.right or v.step >= step  # the steps before the change hold; another way may be right too
 
 
 @pytest.mark.parametrize(
@@ -138,21 +135,22 @@ def test_the_first_wrong_step_is_named(prompt, answer, step):
     assert v.step == step and v.right == (step == -1) and bool(v.why) != v.right
 
 
-def test_a_right_result_without_the_work_is_solved_but_not_right():
+def test_a_right_result_of_wrong_steps_is_solved_but_not_right():
     assert verify('58+67', '8+7+0=14;5+6+1=12#125')[:2] == (False, True)
-    assert verify('1,2,3>9', '#9')[:2] == (False, False)      # the result stands in the prompt
+    assert verify('1,2,3>9', '#9')[:2] == (False, False)      # the prompt has the result
     with pytest.raises(ValueError, match='no sum, expression or countdown'): verify('import os', '1')
 
 
 # ---- rows
 
-def test_rows_there_and_back():
+def test_encoded_rows_decode_to_their_pairs():
     ps = problems('expression', 2, 20)
     rows = as_rows(ARITHMETIC, [p[2:] for p in ps], 16, 40)
     assert T.answers(ARITHMETIC, rows.x, 16) == [p.answer for p in ps]
     assert T.prompts(ARITHMETIC, rows.x, 16) == [p.prompt for p in ps]
-    hidden = T.ask(ARITHMETIC.space(56), rows)
-    assert (hidden[:, :16] == rows.x[:, :16]).all() and (hidden[:, 16:] == ARITHMETIC.mask).all()
+    prompt, answer = T.ask(ARITHMETIC.space(56), rows).split([16, 40], 1)
+    assert (prompt == rows.x[:, :16]).all()
+    assert (answer == ARITHMETIC.mask).all()
     assert (rows.x[:, -1] == ARITHMETIC.encode(EOS)).all()
 
 
@@ -166,54 +164,57 @@ def test_rows_there_and_back():
         (('one', '2'), "character 'o'"),
     ],
 )
-def test_rows_that_do_not_fit(pair, why):
+def test_pairs_that_do_not_fit_a_row_are_refused(pair, why):
     with pytest.raises(ValueError, match=re.escape(why)) as e:
         as_rows(ARITHMETIC, [('1+1', '2'), pair], 16, 40)
     assert one_line(e)
 
 
-# ---- published sets: each mistake of the published loader, and that it is not made here
+# ---- published sets: the mistakes of the published loader are not made here
 
-RECORDS = dict(
-    gsm8k=dict(question='How many?', answer='6/2=<<6/2=3>>3\n#### 3'),
-    math500=dict(
-        problem='$1+1$?', solution='It is $2$.', answer='2', subject='Algebra', level=1, unique_id='a'
-    ),
-    s1k=dict(question='Why?', solution='So.', deepseek_thinking_trajectory='hm', deepseek_attempt='So!'),
-    opc_educational_instruct=dict(
-        seq_id=1,
-        instruction='Add.',
-        output='```def f```',
-        code='def f(a): return a',
-        entry_point='f',
-        testcase=['assert f(1) == 1'],
-    ),
-    opc_evol_instruct=dict(seq_id=1, instruction='Add.', output='text'),
-    opc_mceval_instruct=dict(seq_id=1, instruction='Add.', output='text', language='Go'),
-    humaneval=dict(
-        task_id='a/0',
-        prompt='def f(a):\n',
-        canonical_solution='    return {}\n',
-        entry_point='f',
-        test='def check(f): assert f(1) == {}',
-    ),
-    mbpp=dict(
-        text='Add.',
-        code='def f(a): return a',
-        test_list=['assert f(1) == 1'],
-        test_setup_code='import math',
-        task_id=1,
-    ),
-    mbpp_sanitized=dict(
-        prompt='Add.', code='def f(a): return a', test_list=['assert f(1) == 1'], test_imports=['import math']
-    ),
+RECORDS = {}
+RECORDS['gsm8k'] = dict(question='How many?', answer='6/2=<<6/2=3>>3\n#### 3')
+RECORDS['math500'] = dict(
+    problem='$1+1$?', solution='It is $2$.', answer='2', subject='Algebra', level=1, unique_id='a'
+)
+RECORDS['s1k'] = dict(
+    question='Why?', solution='So.', deepseek_thinking_trajectory='hm', deepseek_attempt='So!'
+)
+RECORDS['opc_educational_instruct'] = dict(
+    seq_id=1,
+    instruction='Add.',
+    output='```def f```',
+    code='def f(a): return a',
+    entry_point='f',
+    testcase=['assert f(1) == 1'],
+)
+RECORDS['opc_evol_instruct'] = dict(seq_id=1, instruction='Add.', output='text')
+RECORDS['opc_mceval_instruct'] = dict(seq_id=1, instruction='Add.', output='text', language='Go')
+RECORDS['humaneval'] = dict(
+    task_id='a/0',
+    prompt='def f(a):\n',
+    canonical_solution='    return {}\n',
+    entry_point='f',
+    test='def check(f): assert f(1) == {}',
+)
+RECORDS['mbpp'] = dict(
+    text='Add.',
+    code='def f(a): return a',
+    test_list=['assert f(1) == 1'],
+    test_setup_code='import math',
+    task_id=1,
+)
+RECORDS['mbpp_sanitized'] = dict(
+    prompt='Add.', code='def f(a): return a', test_list=['assert f(1) == 1'], test_imports=['import math']
 )
 
 
 @pytest.mark.parametrize('name', T.SETS)
 def test_every_set_has_a_prompt_and_an_answer(name):
     p, = as_pairs([RECORDS[name]], name)
-    assert p.prompt in RECORDS[name].values() and p.answer in RECORDS[name].values() and p.prompt != p.answer
+    fields = RECORDS[name].values()
+    assert p.prompt in fields and p.answer in fields
+    assert p.prompt != p.answer
     if name == 'math500':
         assert p == ('$1+1$?', 'It is $2$.', '2', '', '')  # published: the bare answer, no prompt
     if p.after and name != 'opc_educational_instruct': exec(p.before + p.answer + p.after, {})
@@ -235,7 +236,7 @@ def test_sets_are_not_mixed_up():
     with pytest.raises(ValueError, match="set 'gsm' is unknown"): as_pairs([], 'gsm')
 
 
-def test_every_form_of_file_holds_the_same(tmp_path):
+def test_every_form_of_file_gives_the_same_records(tmp_path):
     rows = [RECORDS['gsm8k'], RECORDS['gsm8k'] | dict(question='Ünd?')]
     text = '\n'.join(map(json.dumps, rows)) + '\n\n'
     (tmp_path/'a.jsonl').write_text(text)
@@ -247,14 +248,11 @@ def test_every_form_of_file_holds_the_same(tmp_path):
     assert all(read_records(tmp_path/f'a.{e}') == rows for e in ('jsonl', 'jsonl.gz', 'parquet', 'arrow'))
 
 
-def test_a_part_or_subset_that_is_not_there_is_never_another_one(
-    tmp_path,
-):  # published: any other part will do
+def test_a_missing_part_or_subset_is_refused(tmp_path):  # published: another part is taken
     for sub, part in (('main', 'train'), ('main', 'test'), ('socratic', 'train')):
         (tmp_path/sub).mkdir(exist_ok=True)
-        pd.DataFrame([dict(question=sub, answer=part)]).to_parquet(
-            tmp_path / sub / f'{part}-00000-of-00001.parquet'
-        )
+        table = pd.DataFrame([dict(question=sub, answer=part)])
+        table.to_parquet(tmp_path/sub/f'{part}-00000-of-00001.parquet')
     (tmp_path/'dataset_info.json').write_text('{}')
     assert read_pairs(tmp_path, 'gsm8k', 'train', 'socratic')[0][:2] == ('socratic', 'train')
     with pytest.raises(ValueError, match="no part 'test' of 'socratic'; it has main/test"):
@@ -264,70 +262,72 @@ def test_a_part_or_subset_that_is_not_there_is_never_another_one(
 
 # ---- files of exactly the published forms
 
-PUBLISHED = dict(  # what a record of each set looks like, with the fields that are not read
-    gsm8k=dict(
-        question="Natalia sold clips to 48 friends.\u2028How many?",
-        answer='She sold 48/2 = <<48/2=24>>24 clips.\nThat is 48+24 = 72.\n#### 72',
-    ),
-    math500=dict(
-        problem='Convert $(0,3)$ to polar coordinates.\n\n[asy]\ndraw((0,0)--(1,1));\n[/asy]',
-        subject='Precalculus',
-        level=2,
-        solution='We have $r = 3.$\n\nHence \\[\\boxed{\\left( 3, \\frac{\\pi}{2} \\right)}.\\]',
-        unique_id='test/precalculus/807.json',
-        answer='\\left( 3, \\frac{\\pi}{2} \\right)',
-    ),
-    s1k=dict(
-        solution='128',
-        question='Given a rational number θ ≥ ½,\nhow many?',
-        cot_type='math',
-        source_type='qq8933/AIME_1983_2024',
-        metadata="{'ID': '1'}",
-        gemini_thinking_trajectory='a\nb',
-        gemini_attempt='c',
-        deepseek_thinking_trajectory='x² ≤ 5\nso',
-        deepseek_attempt='d',
-        gemini_grade='Yes',
-        gemini_grade_reason='e',
-        deepseek_grade='No',
-        deepseek_grade_reason='f',
-    ),
-    opc_educational_instruct=dict(
-        seq_id=1,
-        instruction='Write a function\nto add.',
-        output='```python\ndef add(a, b):\n    return a + b\n```',
-        code='def add(a, b):\n    return a + b',
-        entry_point='add',
-        testcase=['assert add(1, 2) == 3', 'assert add(0, 0) == 0'],
-    ),
-    opc_evol_instruct=dict(
-        seq_id=2, instruction='Rewrite.', output='Here:\n```python\nx = 1\n```\n', tag='evol'
-    ),
-    opc_mceval_instruct=dict(seq_id=3, instruction='In Go.', output='```go\nfunc f() {}\n```', language='Go'),
-    humaneval=dict(
-        task_id='HumanEval/53',
-        prompt='\n\ndef add(x: int, y: int):\n'
-        '    """Add two numbers x and y\n    >>> add(2, 3)\n    5\n    """\n',
-        entry_point='add',
-        canonical_solution='    return x + y\n',
-        test='\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate(2, 3) == 5\n',
-    ),
-    mbpp=dict(
-        text='Write a function\nto add.',
-        code='def add(a, b):\r\n\treturn a + b',
-        task_id=601,
-        test_setup_code='',
-        test_list=['assert add(1, 2) == 3'],
-        challenge_test_list=[],
-    ),
-    mbpp_sanitized=dict(
-        source_file='Benchmark Questions Verification V2.ipynb',
-        task_id=2,
-        prompt='Write a function to find pi.',
-        code='import math\ndef pi():\n  return math.pi',
-        test_imports=['import math'],
-        test_list=['assert pi() == math.pi'],
-    ),
+# a record of each set, with the fields that are not read
+PUBLISHED = {}
+PUBLISHED['gsm8k'] = dict(
+    question="Natalia sold clips to 48 friends.\u2028How many?",
+    answer='She sold 48/2 = <<48/2=24>>24 clips.\nThat is 48+24 = 72.\n#### 72',
+)
+PUBLISHED['math500'] = dict(
+    problem='Convert $(0,3)$ to polar coordinates.\n\n[asy]\ndraw((0,0)--(1,1));\n[/asy]',
+    subject='Precalculus',
+    level=2,
+    solution='We have $r = 3.$\n\nHence \\[\\boxed{\\left( 3, \\frac{\\pi}{2} \\right)}.\\]',
+    unique_id='test/precalculus/807.json',
+    answer='\\left( 3, \\frac{\\pi}{2} \\right)',
+)
+PUBLISHED['s1k'] = dict(
+    solution='128',
+    question='Given a rational number θ ≥ ½,\nhow many?',
+    cot_type='math',
+    source_type='qq8933/AIME_1983_2024',
+    metadata="{'ID': '1'}",
+    gemini_thinking_trajectory='a\nb',
+    gemini_attempt='c',
+    deepseek_thinking_trajectory='x² ≤ 5\nso',
+    deepseek_attempt='d',
+    gemini_grade='Yes',
+    gemini_grade_reason='e',
+    deepseek_grade='No',
+    deepseek_grade_reason='f',
+)
+PUBLISHED['opc_educational_instruct'] = dict(
+    seq_id=1,
+    instruction='Write a function\nto add.',
+    output='```python\ndef add(a, b):\n    return a + b\n```',
+    code='def add(a, b):\n    return a + b',
+    entry_point='add',
+    testcase=['assert add(1, 2) == 3', 'assert add(0, 0) == 0'],
+)
+PUBLISHED['opc_evol_instruct'] = dict(
+    seq_id=2, instruction='Rewrite.', output='Here:\n```python\nx = 1\n```\n', tag='evol'
+)
+PUBLISHED['opc_mceval_instruct'] = dict(
+    seq_id=3, instruction='In Go.', output='```go\nfunc f() {}\n```', language='Go'
+)
+PUBLISHED['humaneval'] = dict(
+    task_id='HumanEval/53',
+    prompt='\n\ndef add(x: int, y: int):\n'
+    '    """Add two numbers x and y\n    >>> add(2, 3)\n    5\n    """\n',
+    entry_point='add',
+    canonical_solution='    return x + y\n',
+    test='\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate(2, 3) == 5\n',
+)
+PUBLISHED['mbpp'] = dict(
+    text='Write a function\nto add.',
+    code='def add(a, b):\r\n\treturn a + b',
+    task_id=601,
+    test_setup_code='',
+    test_list=['assert add(1, 2) == 3'],
+    challenge_test_list=[],
+)
+PUBLISHED['mbpp_sanitized'] = dict(
+    source_file='Benchmark Questions Verification V2.ipynb',
+    task_id=2,
+    prompt='Write a function to find pi.',
+    code='import math\ndef pi():\n  return math.pi',
+    test_imports=['import math'],
+    test_list=['assert pi() == math.pi'],
 )
 
 
@@ -395,7 +395,7 @@ def test_folders_as_the_hub_serves_them(tmp_path, where):
 
 
 def test_shards_are_read_in_order_and_nothing_twice(tmp_path):
-    made = lambda k: json.dumps(dict(question=str(k), answer=f'#### {k}'))
+    def made(k): return json.dumps(dict(question=str(k), answer=f'#### {k}'))
     for k in 2, 0, 1: (tmp_path/f'train-0000{k}-of-00003.jsonl').write_text(made(k))
     assert [p.gold for p in read_pairs(tmp_path, 'gsm8k')] == ['0', '1', '2']
     (tmp_path/'train.json').write_text(made(0))
@@ -412,7 +412,7 @@ def test_shards_are_read_in_order_and_nothing_twice(tmp_path):
 
 @pytest.mark.parametrize('name', T.SETS)
 @pytest.mark.parametrize('odd', [float('nan'), float('inf'), 3, True, {'a': 1}])
-def test_a_text_that_is_none_is_named_with_file_and_record(tmp_path, name, odd):
+def test_a_field_that_is_no_text_is_named_with_file_and_record(tmp_path, name, odd):
     for field in T.SETS[name][0].split():
         if field in ('task_id', 'level'): continue
         rows = [PUBLISHED[name], PUBLISHED[name] | {field: odd}]
@@ -431,9 +431,8 @@ def test_a_missing_value_of_pandas_is_no_answer(tmp_path):
     pd.DataFrame([PUBLISHED['gsm8k'], dict(question='Why?')]).to_parquet(tmp_path/'a.parquet')
     with pytest.raises(ValueError, match='a.parquet, record 2: a record of gsm8k has no answer'):
         read_pairs(tmp_path / 'a.parquet', 'gsm8k')
-    pd.DataFrame([dict(question='Why?', answer=np.nan)]).to_json(
-        tmp_path / 'a.jsonl', orient='records', lines=True
-    )
+    table = pd.DataFrame([dict(question='Why?', answer=np.nan)])
+    table.to_json(tmp_path/'a.jsonl', orient='records', lines=True)
     with pytest.raises(ValueError, match='a.jsonl, line 1: a record of gsm8k has no answer'):
         read_pairs(tmp_path / 'a.jsonl', 'gsm8k')
 
@@ -461,7 +460,7 @@ def test_what_is_no_record_is_named(records, why):
         (b'[3]', 'record 1: 3 is no record'),
     ],
 )
-def test_files_without_records(tmp_path, data, why):
+def test_files_without_records_are_refused(tmp_path, data, why):
     (tmp_path/'a.json').write_bytes(data)
     with pytest.raises(ValueError, match=why) as e: read_pairs(tmp_path/'a.json', 'gsm8k')
     assert 'a.json' in str(e.value) and one_line(e)
@@ -479,7 +478,7 @@ ANY = st.text(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(ANY, ANY), min_size=1, max_size=5))
-def test_tabbed_pairs_there_and_back(tmp_path_factory, pairs):
+def test_pairs_of_a_text_file_are_read_as_written(tmp_path_factory, pairs):
     f = tmp_path_factory.getbasetemp()/'pairs.txt'
     for end in '\n', '\r\n', '\n\n', '\r\n \r\n':
         for mark in '\ufeff', '' if not pairs[0][0].startswith('\ufeff') else '\ufeff':
@@ -518,25 +517,23 @@ def test_rows_hold_any_character_of_unicode(pairs):
     if any(c in q + a for q, a in pairs for c in EOS + '░✗'): return     # the signs of decode
     vocab = collect_characters([t for pair in pairs for t in pair])
     rows = as_rows(vocab, pairs, 9, 10)
-    assert rows.x.shape == (len(pairs), 19) and T.answers(vocab, rows.x, 9) == [a for _, a in pairs]
+    assert rows.x.shape == (len(pairs), 19)
+    assert T.answers(vocab, rows.x, 9) == [a for _, a in pairs]
     assert T.prompts(vocab, rows.x, 9) == [q.lstrip(' ') for q, _ in pairs]
 
 
-def test_what_is_written_is_what_was_given():
+def test_decoded_answers_are_those_that_were_encoded():
     vocab = collect_characters(ODD)
     assert set(vocab.chars) == set(''.join(ODD)) | {' ', EOS} and 'x²' in ODD[0]
     assert T.answers(vocab, as_rows(vocab, [('', t) for t in ODD], 0, 30).x, 0) == ODD
     assert unicodedata.normalize('NFC', ODD[1]) != ODD[1]                # a combining mark is kept as one
 
 
-def test_nothing_is_refused_in_a_sentence():
+def test_no_pairs_and_unknown_characters_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match='give at least one pair') as e: as_rows(ARITHMETIC, [], 4, 4)
     assert one_line(e)
-    assert (
-        T.answers(ARITHMETIC, ARITHMETIC.encode('').view(0, 8), 4)
-        == T.prompts(ARITHMETIC, ARITHMETIC.encode('').view(0, 8), 4)
-        == []
-    )
+    no_rows = ARITHMETIC.encode('').view(0, 8)
+    assert T.answers(ARITHMETIC, no_rows, 4) == T.prompts(ARITHMETIC, no_rows, 4) == []
     with pytest.raises(ValueError, match="row 1: character '−' at position 1") as e:
         as_rows(ARITHMETIC, [('1', '2'), ('1−1', '0')], 4, 4)
     assert one_line(e)
@@ -550,7 +547,7 @@ def test_nothing_is_refused_in_a_sentence():
         ('HumanEval.jsonl.gz', 'humaneval', 164),
     ],
 )
-def test_the_real_files(file, name, n):
+def test_the_published_files_are_read_whole(file, name, n):
     if not (SHARED/file).is_file(): pytest.skip('not here')
     pairs = read_pairs(SHARED/file, name)
     assert len(pairs) == n and all(p.prompt and p.answer for p in pairs)

@@ -114,6 +114,6 @@ def test_the_view_shows_every_run_the_asked_columns_and_no_chart_that_was_not_as
     shown = [c for c in state['compareRunCharts'] if not c['deleted']]
     assert [c['type'] for c in shown] == ['SCATTER', 'PARALLEL', 'BAR']
     assert {c['metricSectionId'] for c in shown} == {s['uuid'] for s in state['compareRunSections']}
-    hidden = {c['metricKey'] for c in state['compareRunCharts'] if c['deleted']}
-    assert hidden == {'coverage/diversity', 'validity/validity_std', 'coverage/diversity_std'}
+    deleted = {c['metricKey'] for c in state['compareRunCharts'] if c['deleted']}
+    assert deleted == {'coverage/diversity', 'validity/validity_std', 'coverage/diversity_std'}
     assert len({c['uuid'] for c in state['compareRunCharts']}) == len(state['compareRunCharts'])

@@ -1,8 +1,10 @@
 """Training: killed runs, the published loss, the likelihood bound, the average, and what is refused."""
 import math, os, signal, subprocess, sys
+from collections import Counter
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np, pytest, torch
 from remask.core.denoiser import Denoised, Denoiser, load_denoiser, trimmed
 from remask.core.files import open_tensors, save_net, save_tensors
@@ -16,14 +18,23 @@ from remask.core.train import (
     resume, row_losses)
 
 SPACE, EDGES = graph_space(4), torch.arange(N_ROOMS, NO_EDGE + 1)
-GRAPHS = [Graph((0, k % 3 + 1, 2, 9)[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3))) for k in range(64)]
-ROWS = encode_graphs(GRAPHS, 4)
+
+
+def graph(k):
+    types = 0, k % 3 + 1, 2, 9
+    return Graph(types[:3 + k % 2], ((0, 1, k % 3), (1, 2, 3)))
+
+
+ROWS = encode_graphs([graph(k) for k in range(64)], 4)
 RECIPE = published(token_weights(ROWS, EDGES, V, 13), lr=1e-2, warmup=5, decay=.5, batch=16, ema=.9)
 
 
 def fresh(n_max=4, d=16, layers=1, seed=0):
     torch.manual_seed(seed)
     return Denoiser(graph_places(n_max), graph_space(n_max).legal, d=d, layers=layers, dropout=.1)
+
+
+def fixed(): return RECIPE
 
 
 def learned():
@@ -33,7 +44,7 @@ def learned():
     return published_v2(RECIPE.token_weight, (~SPACE.legal[:, 0]).long(), alpha=graph_rate_network(4), **how)
 
 
-RECIPES = dict(v1=lambda: RECIPE, v2=learned)
+RECIPES = dict(v1=fixed, v2=learned)
 
 
 def train(folder, steps=40, recipe='v1', **options):
@@ -57,8 +68,12 @@ def train_and_die(folder, where, recipe):
         if len(writes) == 2: die()
         replace(a, b)
 
+    def log(k, m):
+        if where == 'step' and k == 33: die()
+        curve.log(k, m)
+
     if where == 'writing': os.replace = dying
-    train(folder, recipe=recipe, log=lambda k, m: die() if where == 'step' and k == 33 else curve.log(k, m))
+    train(folder, recipe=recipe, log=log)
 
 
 @pytest.fixture(scope='module', params=RECIPES)
@@ -75,7 +90,8 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, whole, where, last):
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     assert open_tensors(tmp_path/'state.safetensors')[1]['step'] == last
-    assert bool([*tmp_path.glob('.state.safetensors.*.part')]) == (where == 'writing')
+    unfinished = [*tmp_path.glob('.state.safetensors.*.part')]
+    assert len(unfinished) == (where == 'writing')
     curve = Curve(tmp_path)
     assert same(parts(train(tmp_path, recipe=whole[2], log=curve.log)), whole[0])
     assert Curve(tmp_path).of('loss') == whole[1] and whole[1][0] == tuple(range(1, 41))
@@ -85,17 +101,21 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, whole, where, last):
 def test_a_run_that_is_done_is_done(tmp_path, whole):
     train(tmp_path, recipe=whole[2])
     before = (tmp_path/'state.safetensors').read_bytes()
-    again = train(tmp_path, recipe=whole[2], log=lambda k, m: pytest.fail('it went on'))
+    def log(k, m): pytest.fail('it went on')
+    again = train(tmp_path, recipe=whole[2], log=log)
     assert same(parts(again), whole[0])
     assert (tmp_path/'state.safetensors').read_bytes() == before
 
 
-# ---- a training asked for again: what is there, what is asked for, what happens
+# ---- a training started again: the state on disk, the number of steps, the result
 
 def begun_at(folder, made, finished=None, asked=None):
     "A folder in which a run has made some steps, and perhaps was finished after fewer"
-    if finished: train(folder, finished); finish(folder)
-    train(folder, asked or made) if not asked else train_until(folder, made, asked)
+    if finished:
+        train(folder, finished)
+        finish(folder)
+    if asked: train_until(folder, made, asked)
+    else: train(folder, made)
 
 
 def train_until(folder, made, asked):
@@ -104,33 +124,44 @@ def train_until(folder, made, asked):
     with pytest.raises(KeyboardInterrupt): train(folder, asked, log=stop)
 
 
-CASES = { # steps made, finished at, of a run of so many -> asked for, step at which it begins, what is said
-    'nothing is there': (0, None, None, 8, 0, 'a new training of 8 steps'),
-    'it was stopped': (5, None, 8, 8, 5, 'goes on at step 5 of 8'),
-    'killed before the outputs were written': (8, None, None, 8, 8, 'all 8 steps are made'),
-    'a longer one, the shorter finished': (5, 5, None, 8, 5, 'goes on at step 5 of 8'),
-    'a longer one that was stopped': (6, 5, 8, 8, 6, 'goes on at step 6 of 8'),
-    'a longer one, not yet written': (8, 5, None, 8, 8, 'all 8 steps are made'),
-    'a shorter one': (8, None, None, 5, 0, 'starts afresh, of 5 steps'),
-    'a shorter one of a finished one': (8, 8, None, 5, 0, 'starts afresh, of 5 steps'),
-    'the finished one':
-        (8, 8, None, 8, 0, '8 steps were made before; the training starts afresh, of 8 steps')}
+class Case(NamedTuple):
+    made: int       # steps of the run before
+    asked: int      # steps asked for now
+    first: int      # step at which the training begins
+    message: str
+    finished: int|None = None   # steps at which a run before that was finished
+    of: int|None = None         # steps asked for by the run before, if it was stopped
+
+
+CASES = {}
+CASES['nothing is there'] = Case(0, 8, 0, 'a new training of 8 steps')
+CASES['it was stopped'] = Case(5, 8, 5, 'goes on at step 5 of 8', of=8)
+CASES['killed before the outputs were written'] = Case(8, 8, 8, 'all 8 steps are made')
+CASES['a longer one, the shorter finished'] = Case(5, 8, 5, 'goes on at step 5 of 8', finished=5)
+CASES['a longer one that was stopped'] = Case(6, 8, 6, 'goes on at step 6 of 8', finished=5, of=8)
+CASES['a longer one, not yet written'] = Case(8, 8, 8, 'all 8 steps are made', finished=5)
+CASES['a shorter one'] = Case(8, 5, 0, 'starts afresh, of 5 steps')
+CASES['a shorter one of a finished one'] = Case(8, 5, 0, 'starts afresh, of 5 steps', finished=8)
+AGAIN = '8 steps were made before; the training starts afresh, of 8 steps'
+CASES['the finished one'] = Case(8, 8, 0, AGAIN, finished=8)
 
 
 @pytest.mark.parametrize('case', CASES)
 def test_a_training_asked_for_again(tmp_path, case):
-    made, finished, of, asked, first, says = CASES[case]
+    made, asked, first, message, finished, of = CASES[case]
     if made: begun_at(tmp_path, made, finished, of)
     state = tmp_path/'state.safetensors'
     was = state.read_bytes() if made else b''
-    assert says in resume(tmp_path, asked)
-    # nothing made is lost:
-    assert state.exists() == (first > 0) and (first == 0 or state.read_bytes() == was)
-    assert first or not made or (tmp_path/'before.safetensors').read_bytes() == was       # it is put aside
-    seen, curve = [], Curve(tmp_path)
+    assert message in resume(tmp_path, asked)
+    # nothing made is lost: the state is kept, or moved to another name
+    assert state.exists() == (first > 0)
+    if first: assert state.read_bytes() == was
+    elif made: assert (tmp_path/'before.safetensors').read_bytes() == was
+    steps, curve = [], Curve(tmp_path)
     assert curve.start == first
-    got = train(tmp_path, asked, log=lambda k, m: seen.append(k))
-    assert seen == [*range(first + 1, asked + 1)]
+    def log(k, m): steps.append(k)
+    got = train(tmp_path, asked, log=log)
+    assert steps == [*range(first + 1, asked + 1)]
     if finished in (None, asked) and made in (0, asked):
         assert same(parts(got), parts(train(tmp_path/'other', asked)))
     finish(tmp_path)
@@ -148,9 +179,9 @@ def test_a_forecast_counts_and_leaves_everything_as_it_is(tmp_path, recipe):
     "Also of a schedule that is learnt: the same training with and without it"
     net, how = fresh(), RECIPES[recipe]()
     before, drawn = weights(parts((net, how.alpha))), torch.get_rng_state()
-    said = forecast(net, SPACE, ROWS, how, 8, tmp_path)
+    message = forecast(net, SPACE, ROWS, how, 8, tmp_path)
     n = sum(p.numel() for p in before)
-    assert said.startswith(f'{n:,} parameters to learn, 64 rows, 8 of 8 steps to go, about 2 seconds')
+    assert message.startswith(f'{n:,} parameters to learn, 64 rows, 8 of 8 steps to go, about 2 seconds')
     assert all(map(torch.equal, before, weights(parts((net, how.alpha)))))
     assert torch.equal(drawn, torch.get_rng_state())
     assert not [*tmp_path.iterdir()]
@@ -199,7 +230,8 @@ def test_two_processes_train_as_one(tmp_path):
 def published_t(u, eps=1e-3):
     "Importance-sampled time of Davis's log-linear schedule, through total noise"
     clean, noise = -math.log(1 - eps), -math.log(eps)
-    f0, f1 = math.log(1 - math.exp(-clean)), math.log(1 - math.exp(-noise))
+    f0 = math.log(1 - math.exp(-clean))
+    f1 = math.log(1 - math.exp(-noise))
     sigma = -math.log(1 - math.exp(u*f1 + (1-u)*f0))
     return min(max((1 - math.exp(-sigma))/(1 - eps), 0.), 1.)
 
@@ -209,21 +241,21 @@ def published_row(denoise, x, t, u, class_weight, eps=1e-3):
     t = min(max(t, 1e-5), 1.)
     alpha = 1 - (1 - eps)*t
     active = [l for l in range(len(x)) if x[l] != PAD and u[l] >= alpha]
-    seen = [MASK if l in active else x[l] for l in range(len(x))]
-    logits = denoise(torch.tensor([seen]), t, torch.tensor([[v != PAD for v in x]])).logits[0].tolist()
+    x_t = torch.tensor([[MASK if l in active else x[l] for l in range(len(x))]])
+    logits = denoise(x_t, t, torch.tensor([x]) != PAD).logits[0].tolist()
     total = 0.
     for l in active:
         top = max(logits[l])
-        ce = top + math.log(sum(math.exp(z - top) for z in logits[l])) - logits[l][x[l]]
+        norm = math.log(sum(math.exp(z - top) for z in logits[l]))
+        ce = top + norm - logits[l][x[l]]
         total += ce*(1. if x[l] < N_ROOMS else class_weight[x[l]])
     return min(1000., (1 - eps)/(1 - alpha + 1e-8))*total/max(1, len(active))
 
 
 def class_weights(rows):
     "total/(13 count) of each relation and of no-edge, by counting"
-    count = {}
-    for v in (v for row in rows for v in row if N_ROOMS <= v <= NO_EDGE): count[v] = count.get(v, 0) + 1
-    return {v: sum(count.values())/(13*c) for v, c in count.items()}
+    count = Counter(v for row in rows for v in row if N_ROOMS <= v <= NO_EDGE)
+    return {v: count.total()/(13*c) for v, c in count.items()}
 
 
 @pytest.fixture(scope='module')
@@ -242,7 +274,7 @@ def test_the_published_loss(net):
     each = zip(ROWS.tolist(), u_t.tolist(), u.tolist())
     want = [published_row(net, x, published_t(a), b, w) for x, a, b in each]
     torch.testing.assert_close(got, torch.tensor(want), rtol=2e-4, atol=1e-5)
-    assert (got > 0).sum() >= 16 and (got == 0).any()   # rows with nothing masked cost nothing
+    assert (got > 0).sum() >= 16 and (got == 0).any()   # the loss of rows with nothing masked is 0
     trim = row_losses(trimmed(net), SPACE, ROWS, RECIPE, u_t, u)
     torch.testing.assert_close(got, trim, rtol=2e-4, atol=1e-5)
 
@@ -250,9 +282,11 @@ def test_the_published_loss(net):
 def test_its_weight_is_capped(net):
     recipe = RECIPE._replace(times=uniform_times)
     u_t = torch.tensor([2e-5, 5e-4, .0009, .0011, .5, .9, 1., .1])
-    u = torch.rand(8, SPACE.L, generator=torch.Generator().manual_seed(3)); u[:, [1, 5]] = 1.
+    u = torch.rand(8, SPACE.L, generator=torch.Generator().manual_seed(3))
+    u[:, [1, 5]] = 1.
     w = class_weights(ROWS.tolist())
-    want = [published_row(net, x, a, b, w) for x, a, b in zip(ROWS.tolist(), u_t.tolist(), u.tolist())]
+    each = zip(ROWS.tolist(), u_t.tolist(), u.tolist())
+    want = [published_row(net, x, a, b, w) for x, a, b in each]
     got = row_losses(net, SPACE, ROWS[:8], recipe, u_t, u)
     torch.testing.assert_close(got, torch.tensor(want), rtol=2e-4, atol=1e-5)
     weight = elbo_weight(linear, u_t, real(SPACE, ROWS[:8]))[:5, 0]
@@ -273,8 +307,8 @@ BOUND_ROWS = encode_graphs([Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), Graph((0, 
 
 
 def guess(x, t, real):
-    "A fixed denoiser whose answer depends on every unmasked token, and not on t"
-    draw = lambda *shape, seed: torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    "A fixed denoiser whose output depends on every unmasked token, and not on t"
+    def draw(*shape, seed): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
     L = x.shape[1]
     h = draw(L, V, 16, seed=1)[torch.arange(L), x].sum(1).tanh()
     logits = (h @ draw(16, L*V, seed=2)).view(len(x), L, V)
@@ -293,8 +327,9 @@ def order_agnostic(x):
     "Mean over all orders of -log p of the row: sum over masked sets S of CE(S)/(|S| C(L,|S|))"
     n, total = int((x != PAD).sum()), 0.
     for u in maskings(x).bool()[1:]:
-        logp = guess(torch.where(u, MASK, x)[None], None, None).logits[0].double().log_softmax(-1)
-        total -= logp[u, x[u]].sum().item()/(int(u.sum())*math.comb(n, int(u.sum())))
+        logits, size = guess(torch.where(u, MASK, x)[None], None, None).logits[0], int(u.sum())
+        logp = logits.double().log_softmax(-1)
+        total -= logp[u, x[u]].sum().item()/(size*math.comb(n, size))
     return total
 
 
@@ -305,8 +340,8 @@ def expected(x, recipe):
     for t, w in zip((nodes + 1)/2, mass/2):
         same_t, rows = torch.full((len(u),), t), x.expand(len(u), -1)
         loss = row_losses(guess, BOUND_SPACE, rows, recipe, same_t, u).double()
-        hide, k = 1 - float(recipe.alpha(t, x[None] != PAD).mean()), u.sum(1)
-        total += w*(loss*hide**k*(1 - hide)**(n - k)).sum().item()
+        masking, k = 1 - float(recipe.alpha(t, x[None] != PAD).mean()), u.sum(1)
+        total += w*(loss*masking**k*(1 - masking)**(n - k)).sum().item()
     return total
 
 
@@ -323,54 +358,69 @@ def test_sampled_losses_have_that_mean():
     x, N, g = BOUND_ROWS[0], 100_000, torch.Generator().manual_seed(0)
     u_t, u = torch.rand(N, generator=g), torch.rand(N, 6, generator=g)
     loss = 7*row_losses(guess, BOUND_SPACE, x.expand(N, -1), Recipe(), u_t, u)
-    assert abs(loss.mean() - order_agnostic(x)) < 5*loss.std()/N**.5 + 5e-3*loss.mean()
+    tolerance = 5*loss.std()/N**.5 + 5e-3*loss.mean()
+    assert abs(loss.mean() - order_agnostic(x)) < tolerance
 
 
 # ---- the average, the rate, the order of the rows ----
 
 @pytest.mark.parametrize('ema', [0., .5, .999])
-def test_the_average(tmp_path, ema):
-    net, after, seen = fresh(), [], []
+def test_the_trained_network_is_the_exponential_moving_average(tmp_path, ema):
+    net, after, measured = fresh(), [], []
     average = [p.double() for p in weights(net)]
-    keep = lambda k, m: after.append(weights(net)) if m else None
-    got = fit(net, SPACE, ROWS, RECIPE._replace(ema=ema), 12, tmp_path, log=keep, log_every=1,
-              measure=lambda trained: seen.append(trained.net) or {}, measure_every=4).net
-    assert len(after) == 12 and len(seen) == 3
+    def log(k, m):
+        if m: after.append(weights(net))
+    def measure(trained):
+        measured.append(trained.net)
+        return {}
+    options = dict(log=log, log_every=1, measure=measure, measure_every=4)
+    got = fit(net, SPACE, ROWS, RECIPE._replace(ema=ema), 12, tmp_path, **options).net
+    assert len(after) == 12 and len(measured) == 3
     for k, now in enumerate(after):
         d = min(ema, (k + 1)/(k + 10))
         average = [d*a + (1 - d)*p for a, p in zip(average, now)]
     for a, p in zip(average, weights(got)): torch.testing.assert_close(p, a.float(), rtol=1e-4, atol=1e-6)
     ok = real(SPACE, ROWS)
-    same = torch.equal(trimmed(seen[-1])(ROWS, .5, ok).logits, trimmed(got)(ROWS, .5, ok).logits)
-    assert same and not got.training
+    def logits(net): return trimmed(net)(ROWS, .5, ok).logits
+    assert torch.equal(logits(measured[-1]), logits(got)) and not got.training
     if not ema: assert all(map(torch.equal, after[-1], weights(got)))
 
 
 @pytest.mark.parametrize('n, size', [(64, 16), (10, 3), (7, 7), (5, 8)])
 def test_an_epoch_visits_each_row_once(n, size):
     per = max(1, n//size)
-    epochs = [torch.cat([batch_rows(n, size, e*per + k, seed=3) for k in range(per)]) for e in range(4)]
-    for rows in epochs:
-        assert len(rows) == (n if n < size else per*size) and len(set(rows.tolist())) == len(rows)
+    def rows_of(steps, seed): return torch.cat([batch_rows(n, size, k, seed=seed) for k in steps])
+    def epoch(e, seed=3): return rows_of(range(e*per, (e + 1)*per), seed)
+    for rows in map(epoch, range(4)):
+        assert len(rows) == (n if n < size else per*size)
+        assert len(set(rows.tolist())) == len(rows)
         assert 0 <= rows.min() and rows.max() < n
-    assert any(not torch.equal(epochs[0], e) for e in epochs[1:])
-    assert not torch.equal(epochs[0], torch.cat([batch_rows(n, size, k, seed=4) for k in range(per)]))
-    assert set(torch.cat([batch_rows(n, size, k, seed=3) for k in range(50*per)]).tolist()) == set(range(n))
+    assert any(not torch.equal(epoch(0), epoch(e)) for e in (1, 2, 3))
+    assert not torch.equal(epoch(0), epoch(0, seed=4))
+    assert set(rows_of(range(50*per), 3).tolist()) == set(range(n))
 
 
 def test_the_noise_of_every_step_is_new_and_its_times_are_spread(tmp_path):
-    net, times, shares, same_row = fresh(), [], [], ROWS[1:2].expand(64, -1)
-    keep = lambda u, alpha, real: times.append(u) or uniform_times(u, alpha, real)
-    def note_share(net, args): shares.append((args[1], (args[0] == MASK).double().mean(1)))
-    net.register_forward_pre_hook(note_share)
-    fit(net, SPACE, same_row, Recipe(times=keep, batch=16), 30, tmp_path)
-    assert len({tuple(u.tolist()) for u in times}) == len({h.numpy().tobytes() for _, h in shares}) == 30
-    for u in times: assert (u*16).long().tolist() == list(range(16))   # one time in each sixteenth
+    net, uniforms, times, shares = fresh(), [], [], []
+    def record_uniforms(u, alpha, real):
+        uniforms.append(u)
+        return uniform_times(u, alpha, real)
+    def record_masked(net, args):
+        x, t = args[:2]
+        times.append(t)
+        shares.append((x == MASK).double().mean(1))
+    net.register_forward_pre_hook(record_masked)
+    same_row = ROWS[1:2].expand(64, -1)
+    fit(net, SPACE, same_row, Recipe(times=record_uniforms, batch=16), 30, tmp_path)
+    assert len({tuple(u.tolist()) for u in uniforms}) == 30
+    assert len({share.numpy().tobytes() for share in shares}) == 30
+    for u in uniforms: assert (u*16).long().tolist() == list(range(16))   # one time in each sixteenth
     # rows with nothing masked are not evaluated
-    t, h = map(torch.cat, zip(*shares))
+    sixteenth = (torch.cat(times)*16).long()
     # of the row with a time in each sixteenth
-    share = torch.zeros(16).double().index_add(0, (t*16).long(), h)/30
-    assert (share - (torch.arange(16) + .5)/16).abs().max() < 5*(.25/300)**.5
+    share = torch.zeros(16).double().index_add(0, sixteenth, torch.cat(shares))/30
+    expected_share = (torch.arange(16) + .5)/16
+    assert (share - expected_share).abs().max() < 5*(.25/300)**.5
 
 
 def test_the_published_rate_rises_and_stays():
@@ -381,8 +431,8 @@ def test_the_published_rate_rises_and_stays():
 
 # ---- what is refused, in one sentence ----
 
-def refuses(call, *words):
-    with pytest.raises(ValueError) as e: call()
+def refuses(words, f, *args, **kwargs):
+    with pytest.raises(ValueError) as e: f(*args, **kwargs)
     text = str(e.value)
     assert all(w in text for w in words) and '\n' not in text, text
 
@@ -390,20 +440,24 @@ def refuses(call, *words):
 @pytest.fixture(scope='module')
 def begun(tmp_path_factory):
     folder = tmp_path_factory.mktemp('begun')
-    return save_net(folder/'net.safetensors', train(folder, steps=3).net, steps=3) or folder
+    save_net(folder/'net.safetensors', train(folder, steps=3).net, steps=3)
+    return folder
 
 
-SPOILED = [lambda b: b[:len(b)//2], lambda b: b'', lambda b: b'\xff'*len(b), lambda b: b[:-1]]
+def half(b): return b[:len(b)//2]
+def empty(b): return b''
+def overwritten(b): return b'\xff'*len(b)
+def one_byte_short(b): return b[:-1]
 
 
-@pytest.mark.parametrize('spoil', SPOILED)
+@pytest.mark.parametrize('damage', [half, empty, overwritten, one_byte_short])
 @pytest.mark.parametrize('name', ['state', 'net'])
-def test_a_damaged_file_is_named(begun, tmp_path, name, spoil):
+def test_a_damaged_file_is_named(begun, tmp_path, name, damage):
     path = tmp_path/f'{name}.safetensors'
-    path.write_bytes(spoil((begun/path.name).read_bytes()))
-    damaged = path.read_bytes()
-    call = (lambda: train(tmp_path)) if name == 'state' else lambda: load_denoiser(path)
-    refuses(call, str(path), 'not a whole safetensors file', 'delete it')
+    path.write_bytes(damage((begun/path.name).read_bytes()))
+    damaged, words = path.read_bytes(), (str(path), 'not a whole safetensors file', 'delete it')
+    if name == 'state': refuses(words, train, tmp_path)
+    else: refuses(words, load_denoiser, path)
     assert path.read_bytes() == damaged
 
 
@@ -413,56 +467,61 @@ def test_the_state_of_another_network_is_refused_and_kept(begun, other):
     kept, before = path.read_bytes(), weights(net)
     n_max = other.get('n_max', 4)
     rows, space = encode_graphs([Graph((0, 1), ())]*16, n_max), graph_space(n_max)
-    refuses(lambda: fit(net, space, rows, RECIPE, 9, begun), str(path), 'another network', 'delete it')
+    refuses((str(path), 'another network', 'delete it'), fit, net, space, rows, RECIPE, 9, begun)
     assert path.read_bytes() == kept and all(map(torch.equal, before, weights(net)))
 
 
-def test_checkpoints_know_what_they_are(begun, tmp_path):
+def test_a_checkpoint_of_another_kind_or_length_is_refused(begun, tmp_path):
     path = begun/'net.safetensors'
     net, origin = load_denoiser(path, L=10)
     assert origin == dict(steps=3) and not net.training
-    refuses(lambda: load_denoiser(path, L=36), str(path), '10 positions', '36')
-    refuses(lambda: load_denoiser(tmp_path/'none'), 'no such file', 'dvc pull')
-    refuses(lambda: load_denoiser(begun/'state.safetensors'), 'holds no Denoiser')
+    refuses((str(path), '10 positions', '36'), load_denoiser, path, L=36)
+    refuses(('no such file', 'dvc pull'), load_denoiser, tmp_path/'none')
+    refuses(('holds no Denoiser',), load_denoiser, begun/'state.safetensors')
     (tmp_path/'state.safetensors').write_bytes(path.read_bytes())
-    refuses(lambda: train(tmp_path), 'another network')
+    refuses(('another network',), train, tmp_path)
+
+
+def nan_weight(alpha, t, real): return torch.full((len(t), 1), torch.nan)
 
 
 def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(tmp_path):
     train(tmp_path, steps=3)
     good = (tmp_path/'state.safetensors').read_bytes()
-    nan = RECIPE._replace(weight=lambda alpha, t, real: torch.full((len(t), 1), torch.nan))
-    def call(): return fit(fresh(), SPACE, ROWS, nan, 9, tmp_path, log_every=2)
-    refuses(call, 'not a number', 'state of step 3', 'lower')
+    recipe, words = RECIPE._replace(weight=nan_weight), ('not a number', 'state of step 3', 'lower')
+    refuses(words, fit, fresh(), SPACE, ROWS, recipe, 9, tmp_path, log_every=2)
     assert (tmp_path/'state.safetensors').read_bytes() == good
 
 
-def test_a_spoiled_network_is_never_saved(tmp_path):
+def test_a_network_of_nan_is_never_saved(tmp_path):
     "NaN between two log entries stops the run at the next save, even at the end, and leaves no state"
     space = graph_space(4)
     x0 = encode_graphs([Graph((0, 1, 2), ((0, 1, 3),))]*16, 4)
     net = Denoiser(graph_places(4), space.legal, d=16, layers=1)
-    spoil = Recipe(batch=8, weight=lambda alpha, t, real: torch.full((len(t), 1), torch.nan))
-    with pytest.raises(ValueError, match='not a number'): fit(net, space, x0, spoil, 9, tmp_path)
+    recipe = Recipe(batch=8, weight=nan_weight)
+    with pytest.raises(ValueError, match='not a number'): fit(net, space, x0, recipe, 9, tmp_path)
     assert not (tmp_path/'state.safetensors').exists()
 
 
 def test_the_same_content_is_the_same_bytes(tmp_path):
     "Or a pipeline would take every rewritten file for a new one"
     tensors, about = {k: torch.arange(3) for k in 'dbca'}, {k: k for k in 'gfedcba'}
-    seen = {save_tensors(tmp_path/'t', tensors, about) or (tmp_path/'t').read_bytes() for _ in range(8)}
-    assert len(seen) == 1 and open_tensors(tmp_path/'t')[1] == about
+    contents = set()
+    for _ in range(8):
+        save_tensors(tmp_path/'t', tensors, about)
+        contents.add((tmp_path/'t').read_bytes())
+    assert len(contents) == 1 and open_tensors(tmp_path/'t')[1] == about
 
 
 def test_times_of_a_batch_are_spread_unless_the_recipe_draws_each_alone(tmp_path):
     def times(stratified, folder):
-        seen = []
-        def note(u, alpha, ok):
-            seen.append(u.clone())
+        drawn = []
+        def record(u, alpha, ok):
+            drawn.append(u.clone())
             return uniform_times(u, alpha, ok)
-        recipe = Recipe(times=note, batch=16, lr=0., stratified=stratified)
+        recipe = Recipe(times=record, batch=16, lr=0., stratified=stratified)
         fit(fresh(), SPACE, ROWS, recipe, 40, tmp_path/folder, save_every=1000)
-        return torch.stack(seen)
+        return torch.stack(drawn)
     spread, alone = times(True, 'a'), times(False, 'b')
     assert (spread*16).floor().equal(torch.arange(16.).expand(40, -1))
     torch.testing.assert_close(spread*16 % 1, alone, rtol=0, atol=1e-5)

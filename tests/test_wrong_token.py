@@ -1,6 +1,7 @@
 """The detector of wrong tokens: its training errors, its labels, its two losses, its score."""
 import copy
 import pytest, torch
+from helpers import refusal
 from remask.core.denoiser import Denoised, Denoiser
 from remask.core.fast import NFECounter, count_nfe
 from remask.policies.ranked import compete
@@ -53,7 +54,8 @@ def sure_of(ids): return Denoised(torch.nn.functional.one_hot(ids, VOCAB.V)*80.)
 
 
 def test_a_token_restored_by_luck_is_labelled_correct():
-    lucky = own_errors(lambda x, t, ok: sure_of(ROWS.clamp(max=5)), argmax)
+    def exact_denoiser(x, t, ok): return sure_of(ROWS.clamp(max=5))
+    lucky = own_errors(exact_denoiser, argmax)
     n = wrong_token(VOCAB.wrong, lucky)(SPACE, ROWS, HALF, U)
     assert n.x_t.equal(ROWS) and n.target.equal(ROWS) and n.in_loss.equal(ROWS != VOCAB.pad)
 
@@ -109,9 +111,10 @@ def oracle(x, t, ok):
 def test_wrong_tokens_are_masked_first_and_evaluations_are_counted():
     "With an exact detector every wrong token is masked before any correct one"
     counter, log = NFECounter(), []
-    judge = Process(count_nfe(oracle, counter), linear, VOCAB.verdicts(L))
-    denoiser = Process(lambda x, t, ok: Denoised(torch.zeros(*x.shape, VOCAB.V)), linear, SPACE)
-    start, policy = fully_masked(SPACE, torch.ones(64, L).bool()), compete(not_wrong(judge, VOCAB.wrong))
+    detector = Process(count_nfe(oracle, counter), linear, VOCAB.verdicts(L))
+    def uniform(x, t, ok): return Denoised(torch.zeros(*x.shape, VOCAB.V))
+    denoiser = Process(uniform, linear, SPACE)
+    start, policy = fully_masked(SPACE, torch.ones(64, L).bool()), compete(not_wrong(detector, VOCAB.wrong))
     def record(st, new, keep): log.append((st, new))
     sample(denoiser, start, uniform_grid(6), policy, categorical(1.), callback=record)
     assert (counter.rows == 6).all()
@@ -143,11 +146,12 @@ def test_merging_interpolates_between_two_networks():
 def networks(*widths): return [Denoiser(torch.eye(L), SPACE.legal, d=d, layers=1, heads=2) for d in widths]
 
 
-@pytest.mark.parametrize('f,words', [
-    (lambda: wrong_token(8, at='everywhere'), 'all_positions or corrupted_only'),
-    (lambda: not_wrong(Process(oracle, linear, SPACE), VOCAB.wrong), 'verdicts'),
-    (lambda: merged(*networks(8, 16), .5), 'one build'),
-    (lambda: merged(*networks(8, 8), 1.5), 'share=1.5')])
-def test_bad_input_is_named(f, words):
-    with pytest.raises(ValueError) as e: f()
+@pytest.mark.parametrize('words, call', [
+    refusal('all_positions or corrupted_only', wrong_token, 8, at='everywhere'),
+    refusal('verdicts', not_wrong, Process(oracle, linear, SPACE), VOCAB.wrong),
+    refusal('one build', merged, *networks(8, 16), .5),
+    refusal('share=1.5', merged, *networks(8, 8), 1.5),
+])
+def test_bad_input_is_named(words, call):
+    with pytest.raises(ValueError) as e: call()
     assert words in str(e.value) and '\n' not in str(e.value)
