@@ -247,6 +247,7 @@ def _scores(hub, hidden, at, device): # name -> (B,w) scores of the heads and th
     if hub.second is not None: scores['ups'] = gather_columns(hub.second(), at.to(device))
     return scores
 
+# %% ../../nbs/5_lm/03_hub_model.ipynb #3a0e7c0a
 @patch
 def ask(self:Hub,
     x:Tensor, t:Tensor, real:Tensor, at:Tensor, # (B,L) ids, (B,) times, (B,L) bool, (B,w) positions
