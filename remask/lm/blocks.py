@@ -562,7 +562,7 @@ class DualStream(nn.Module):
     def forward(self)->Tensor: # (B,L)
         "Score the positions of the row the network has just read"
         u, self.u = self.u, None                                             # read once, and not kept
-        if u is None: raise ValueError("a dual stream scores what the network has read: run the network first")
+        if u is None: raise ValueError("a dual stream has read nothing: run the network first")
         return self.top(u.float())[..., 0]
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #d2a97b15

@@ -240,7 +240,6 @@ def d(self:Hub)->int:
     last = _states(self, out)[-1]
     return last.shape[-1]
 
-# %% ../../nbs/5_lm/03_hub_model.ipynb #a7a21691
 def _scores(hub, hidden, at, device): # name -> (B,w) scores of the heads and the dual stream
     scores = {}
     for k, head in hub.heads.items(): scores[k] = head(hidden.to(device).float())
