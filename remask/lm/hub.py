@@ -149,7 +149,7 @@ def _as_hub(net, tokenizer, ids, config, name, given): # given: facts by name
 # %% ../../nbs/5_lm/04_hub.ipynb #bd58f6b7
 def load_hub(
     path:str|Path, # folder, or name on the hub
-    heads:dict|Sequence=(), adapter:str|Path|None=None, # {name: file of `save_hub_head`}; folder of a LoRA adapter
+    heads:dict|Sequence=(), adapter:str|Path|None=None, # {name: file of a head}; folder of a LoRA adapter
     trust_remote_code:bool=False,
     **how, # facts: mask, ends, shift, time, block; and of transformers: dtype ('bfloat16', ...), device_map
 )->Hub:
