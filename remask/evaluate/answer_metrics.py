@@ -95,7 +95,6 @@ def _no_unit(text): # '72 apples' -> '72'
     if words == ['percent']: return number + '%'
     return number if all(map(_is_unit, words)) else text
 
-# %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #3fe81500
 _FRAC = r'(\d*)\s*\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))' # 1\frac{1}{2}
 
 def _mixed(whole, above, below): # texts of whole numbers -> whole + above/below

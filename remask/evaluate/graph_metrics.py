@@ -77,18 +77,14 @@ def histograms(
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #17d30ade
 def _clustering(a, k): # (N,M,M) adjacency, (N,M) degrees -> (N,M) bin 0..9
-    possible = k*(k - 1)
-    paths = np.maximum(possible, 1)
+    paths = np.maximum(k*(k - 1), 1)
     walks = a @ a @ a
     loops = np.diagonal(walks, 0, 1, 2)
-    share = loops/paths
-    bins = (10*share).astype(int)
+    bins = (10*(loops/paths)).astype(int)
     return np.minimum(bins, 9)
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a90
 def _laplacian(a, k): # (N,M,M) adjacency, (N,M) degrees -> (N,M,M), normalised
-    degree = np.maximum(k, 1)
-    s = 1/np.sqrt(degree)
+    s = 1/np.sqrt(np.maximum(k, 1))
     linked = k > 0
     identity = np.eye(a.shape[-1])
     left = s[:, :, None]*a
@@ -135,13 +131,10 @@ class Cloud(NamedTuple):
 def _cloud(n, at, w):
     i, j = np.triu_indices(len(w), 1)
     d = pdist(at, 'sqeuclidean')
-    pair = w[i]*w[j]
-    return Cloud(n, at, w, d, pair)
+    return Cloud(n, at, w, d, w[i]*w[j])
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a92
 def cloud(
-    n:np.ndarray|list,  # (N,) rooms
-    at:np.ndarray|list, # (N,D) one vector per graph
+    n:np.ndarray|list, at:np.ndarray|list, # (N,) rooms; (N,D) one vector per graph
 )->Cloud:
     "Gather equal vectors of equal room count"
     rows = np.column_stack([n, at])
@@ -167,7 +160,6 @@ def _subset(N, most=5000): # the published draw
     rng = np.random.RandomState(42)
     return rng.choice(N, most, replace=False)
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a94
 def _key(x): # (N,L) uint8 -> (N,) fixed-width bytes, which sort and compare as whole rows
     together = np.ascontiguousarray(x)
     keys = together.view(f'S{x.shape[1]}')
@@ -175,16 +167,15 @@ def _key(x): # (N,L) uint8 -> (N,) fixed-width bytes, which sort and compare as 
 
 def _distinct(x): # sorted distinct rows
     keys = np.unique(_key(x))
-    ids = keys.view(np.uint8)
-    return ids.reshape(-1, x.shape[1])
+    return keys.view(np.uint8).reshape(-1, x.shape[1])
 
+# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #493af72a
 def _among(key, known): # (N,), (K,) sorted -> (N,) bool
     at = np.searchsorted(known, key)
     last = len(known) - 1
     nearest = known[np.minimum(at, last)]
     return nearest == key
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #493af72a
 def reference(
     x:Tensor|np.ndarray, # (N,L) ids of the training rows
 )->Reference:
@@ -230,7 +221,6 @@ def _from_arrays(arrays):
     own = [arrays[k] for k in _ARRAYS]
     return Reference(*own, hist, clouds)
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #2f1c9f31
 def load_reference(
     path:str|Path, # a file that `save_reference` wrote
 )->Reference:
@@ -277,10 +267,8 @@ def coverage(
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #4fb81454
 def _share(counts): # (...,K) counts -> shares; uniform where nothing was counted
     total = counts.sum(-1, keepdims=True)
-    divisor = np.maximum(total, 1e-300)
-    shares = counts/divisor
-    uniform = 1/counts.shape[-1]
-    return np.where(total > 0, shares, uniform)
+    shares = counts/np.maximum(total, 1e-300)
+    return np.where(total > 0, shares, 1/counts.shape[-1])
 
 def kl(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
     "Compute the Kullback-Leibler divergence, with the published smoothing"
@@ -288,7 +276,6 @@ def kl(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
     terms = rel_entr(seen, q + 1e-10)
     return terms.sum(-1)
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a98
 def js(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
     "Compute the Jensen-Shannon divergence, natural logarithm"
     mean = (p + q)/2
@@ -297,28 +284,22 @@ def js(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
 
 def tv_distance(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
     "Compute the total variation distance"
-    difference = abs(p - q)
-    return difference.sum(-1)/2
+    return abs(p - q).sum(-1)/2
 
 def w1(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
     "Compute the earth mover's distance between ordered bins one apart"
-    gap = (p - q).cumsum(-1)
-    return abs(gap).sum(-1)
+    return abs((p - q).cumsum(-1)).sum(-1)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #a02a6475
 _DISTANCES = dict(js=js, tv=tv_distance, kl=kl)
 
-def _marginals(h):
-    kinds = 'node', 'edge', 'rooms'
-    return {k: _share(getattr(h, k)) for k in kinds}
+def _marginals(h): return {k: _share(getattr(h, k)) for k in ('node', 'edge', 'rooms')}
 
 def _both_ends(edge): # r and 9-r are one relation, written from either room
     return (edge + edge[::-1])/2
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #7eb5db5d
 def distribution(
-    h:Histograms,   # of the samples
-    ref:Histograms, # of the training rows
+    h:Histograms, ref:Histograms, # of the samples, of the training rows
 )->dict: # name -> float
     "Compare pooled marginals"
     p = _marginals(h)
@@ -343,23 +324,19 @@ def _by_group(have, want, use, name): # (...,K) counts, (...) bool -> plain and 
     out = {}
     for k, d in _DISTANCES.items():
         v = d(p, q)
-        weighted = v @ count
         out[name.format(k)] = v.mean()
-        out[name.format(k + '_weighted')] = weighted/count.sum()
+        out[name.format(k + '_weighted')] = v @ count/count.sum()
     return out
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a99
 def _fold(pair): # between equal types r and 9-r are the same statement: share them out evenly
     same = np.eye(N_ROOMS, dtype=bool)
-    mirrored = pair[..., ::-1]
-    even = (pair + mirrored)/2
+    even = (pair + pair[..., ::-1])/2
     return np.where(same[..., None], even, pair)
 
 def _frequent(count, use, most=20): # (...) counts, bool -> bool, the most frequent ones of those in use
     used = np.where(use, count, 0)
     rank = np.argsort(-used, axis=None, kind='stable')
-    number = np.arange(count.size)
-    flat = np.isin(number, rank[:most])
+    flat = np.isin(np.arange(count.size), rank[:most])
     return use & flat.reshape(count.shape)
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #75c51ca4
@@ -391,11 +368,9 @@ def _repeated(v, w, rank, before): # of v sorted, each repeated w times: the num
     place = np.searchsorted(counts, rank, 'right')
     return v[order][place]
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7aa1
 def _median(v, w): # np.median of the nonzero v, each repeated w times; 1 if there is none
     positive = v > 0
-    v = v[positive]
-    w = w[positive]
+    v, w = v[positive], w[positive]
     if not len(v): return 1.
     scale = 4095/v.max()
     bin = (v*scale).astype(np.int32)
@@ -471,28 +446,22 @@ def _by_size(r, c, at): # the kernel of each room count with at least two traini
     sizes = r.n[r.ok]
     for m in np.unique(sizes):
         same = c.n == m
-        weights = c.w[same]
-        w = weights.sum()
+        w = c.w[same].sum()
         if w <= 1: continue
-        part = _cloud(c.n[same], c.at[same], weights)
+        part = _cloud(c.n[same], c.at[same], c.w[same])
         k = kernel(part, at[sizes == m])
-        of_size = r.ok & (r.n == m)
-        yield 'spectral_by_size', w, of_size, k
+        yield 'spectral_by_size', w, r.ok & (r.n == m), k
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a9b
 def kernels(
-    r:PlanRows,
-    ref:Reference,
+    r:PlanRows, ref:Reference,
 )->list: # of (name, weight, (N,) bool rows it is about, Kernel)
     "Evaluate all kernels of a set of samples"
     at = topology(r)
     number = r.ok.sum()
     if number > 5000: raise ValueError(f"{number} samples: MMD takes at most 5000, evaluate seed by seed")
     if not number: return []
-    out = []
-    for k, v in at.items(): out.append((k, 1., r.ok, kernel(ref.clouds[k], v)))
-    out.extend(_by_size(r, ref.clouds['spectral'], at['spectral']))
-    return out
+    out = [(k, 1., r.ok, kernel(ref.clouds[k], v)) for k, v in at.items()]
+    return out + [*_by_size(r, ref.clouds['spectral'], at['spectral'])]
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #128b5486
 def _weighted_mmd(ks, W): # of `kernels` of one name -> (R,), NaN where undefined
@@ -534,9 +503,7 @@ def means(
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #84b1a1d9
 _NOT_BY_ROOMS = 'strict', 'mask', 'range', 'inside_validity', 'edges_mean' # ends of names
 
-def by_rooms(
-    r:PlanRows,
-)->dict: # name followed by the room count -> float
+def by_rooms(r:PlanRows)->dict: # name followed by the room count -> float
     "Average the metrics of single rows for each room count; 0 rooms: could not be read"
     table = flags(r) | density(r)
     sizes = np.unique(r.n)
@@ -546,7 +513,6 @@ def by_rooms(
         for n in sizes: out[f'{k}_n{n}'] = v[r.n == n].mean()
     return out
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a9e
 def _rows(x, ref):
     r = parse(x)
     here = r.x.shape[1]
@@ -645,15 +611,13 @@ def _statements(r): # (N,K) how often each statement "a type, in this relation t
     b = t[:, None]
     once = (a < b) | (a == b) & (r.rel < 5) # each pair of rooms once
     use = (r.rel < N_RELATIONS) & once
-    K = N_ROOMS*N_ROOMS*N_RELATIONS
-    out = np.zeros((len(r.n), K), np.float32)
+    out = np.zeros((len(r.n), N_ROOMS*N_ROOMS*N_RELATIONS), np.float32)
     types = a*N_ROOMS + b
     code = types*N_RELATIONS + r.rel
     rows, *_ = use.nonzero()
     np.add.at(out, (rows, code[use]), 1)
     return out
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #5c1d7a9f
 def _triangles(near, k): # (N,M,M), (N,M) degrees -> (N,) triangles, (N,) sum of the clustering coefficients
     edges = near.astype(np.float32)
     loops = np.linalg.matrix_power(edges, 3)

@@ -539,7 +539,8 @@ class DualStream(nn.Module):
     ):
         super().__init__()
         self.config = dict(after=list(after), d=d)
-        self.u, self.hooks = None, []
+        self.u:Tensor|None = None
+        self.hooks:list = []
         self.blocks = nn.ModuleList(copy.deepcopy(layers[i]) for i in after)
         self.blocks.requires_grad_(True)
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in after)
@@ -561,6 +562,7 @@ class DualStream(nn.Module):
     def forward(self)->Tensor: # (B,L)
         "Score the positions of the row the network has just read"
         u, self.u = self.u, None                                             # read once, and not kept
+        if u is None: raise ValueError("a dual stream has read nothing: run the network first")
         return self.top(u.float())[..., 0]
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #d2a97b15
@@ -571,10 +573,11 @@ def _beside(self:DualStream, j, layer, args, kwargs, out): # runs after a layer 
     h = _state_of(out)
     before = self.u if j else 0
     block = self.blocks[j]
-    u = block(h.detach() + before, *args[1:], **kwargs)
-    self.u = _state_of(u)
+    out_of_block = block(h.detach() + before, *args[1:], **kwargs)
+    u = _state_of(out_of_block)
+    self.u = u
     norm, back = self.norms[j], self.back[j]
-    normed = norm(self.u.float())
+    normed = norm(u.float())
     h = h + back(normed).to(h)
     return (h, *out[1:]) if isinstance(out, tuple) else h
 

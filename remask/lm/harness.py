@@ -432,7 +432,7 @@ def tokenizer_name(self:HarnessLM)->str:
 def get_model_info(self:HarnessLM)->dict:
     "Collect the settings of the model: they go into lm-eval's results, and mark its cache"
     how, info = self.how, dict(name=self.hub.name, args=self.args)
-    functions = dict(zip(('unmask', 'remask', 'score', 'edit'), how.policy))
+    functions:dict = dict(zip(('unmask', 'remask', 'score', 'edit'), how.policy))
     functions |= dict(draw=how.draw, quota=how.quota)
     for k, f in functions.items(): info[k] = f'{f.__module__}.{f.__qualname__}'
     for k in NOTED: info[k] = getattr(self, k)

@@ -149,7 +149,7 @@ def _as_hub(net, tokenizer, ids, config, name, given): # given: facts by name
 # %% ../../nbs/5_lm/04_hub.ipynb #bd58f6b7
 def load_hub(
     path:str|Path, # folder, or name on the hub
-    heads:dict|Sequence=(), adapter:str|Path|None=None, # {name: file `save_hub_head` wrote}; folder of a LoRA adapter
+    heads:dict|Sequence=(), adapter:str|Path|None=None, # {name: file of a head}; folder of a LoRA adapter
     trust_remote_code:bool=False,
     **how, # facts: mask, ends, shift, time, block; and of transformers: dtype ('bfloat16', ...), device_map
 )->Hub:
@@ -445,14 +445,17 @@ def losses(
     return ce, bce + torch.zeros_like(ce)
 
 # %% ../../nbs/5_lm/04_hub.ipynb #f2956f38
+def _module(hub): # its network; raise where it is a function
+    if isinstance(hub.net, nn.Module): return hub.net
+    raise ValueError(f"{hub.name}: is a function and has no weights to train")
+
 def lora(
     hub:Hub,
     rank:int=16, alpha:int=32, dropout:float=.05,
 )->Hub: # the same, its network with trainable additions
     "Put low-rank additions on every linear layer but the output (LoRA, arXiv 2106.09685)"
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules='all-linear')
-    if not isinstance(hub.net, nn.Module): raise ValueError(f"{hub.name}: is a function and has no layers")
-    hub.net = get_peft_model(hub.net, config)
+    hub.net = get_peft_model(_module(hub), config)
     return hub
 
 _MODES = dict(ups=('ups',), tps=('tps',), joint=('ups', 'tps'), alternating=('ups', 'tps'))
@@ -539,10 +542,11 @@ def finetune(
     learners = _learners(hub, how)
     N, full = len(rows.x), how.batch*how.accumulate
     if N < full: raise ValueError(f"{N} rows are fewer than a step's {full}: lower `batch`")
-    hub.net.train('tps' in learners)
+    net = _module(hub)
+    net.train('tps' in learners)
     for k in range(steps):
         both = _step(hub, rows, answer, how, learners, k, seed)
         ce, ups = both.tolist()
         log(k + 1, dict(ce=ce, ups=ups))
-    hub.net.eval()
+    net.eval()
     return hub

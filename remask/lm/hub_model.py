@@ -240,13 +240,13 @@ def d(self:Hub)->int:
     last = _states(self, out)[-1]
     return last.shape[-1]
 
-# %% ../../nbs/5_lm/03_hub_model.ipynb #a7a21691
 def _scores(hub, hidden, at, device): # name -> (B,w) scores of the heads and the dual stream
     scores = {}
     for k, head in hub.heads.items(): scores[k] = head(hidden.to(device).float())
     if hub.second is not None: scores['ups'] = gather_columns(hub.second(), at.to(device))
     return scores
 
+# %% ../../nbs/5_lm/03_hub_model.ipynb #3a0e7c0a
 @patch
 def ask(self:Hub,
     x:Tensor, t:Tensor, real:Tensor, at:Tensor, # (B,L) ids, (B,) times, (B,L) bool, (B,w) positions
