@@ -128,7 +128,7 @@ def _angles(L:int, d:int)->Tensor:
     return torch.stack(waves)
 
 # %% ../../nbs/1_core/08_denoiser.ipynb #d4a7c0e3
-def _times(t, x):
+def _times(t, x)->Tensor:
     # one time or (B,) times -> (1,) or (B,) float32 beside x
     t = torch.as_tensor(t, device=x.device)
     return t.float().reshape(-1)
@@ -237,8 +237,7 @@ def trimmed(
             ids = x[row][:, at]
             ok = real[row][:, at]
             out = net(ids, time, ok, at)
-            part = _spread(out, at, x.shape[1])
-            parts.append(part)
+            parts.append(_spread(out, at, x.shape[1]))
             rows.append(row)
         back = torch.cat(rows).argsort()
         return _joined(parts, back)

@@ -118,6 +118,7 @@ def _circle_term(z):
     force = 16*tight/gap*apart
     return energy, ends.T @ force
 
+# %% ../../nbs/3_domains/04_graph_plot.ipynb #00660937
 def _offsets(z, i, j):
     "(E,n,2) each room from the nearest point of each line i -> j; (E,n,1) that point's place, 0..1"
     d = z[j] - z[i]
@@ -195,8 +196,7 @@ def _starts(z):
         x = np.cos(angle)
         y = np.sin(angle)
         nudge = np.stack([x, y], 1)
-        start = 1.2*z + .3*nudge
-        out.append(start)
+        out.append(1.2*z + .3*nudge)
     return out
 
 def _apart(z):
@@ -328,7 +328,6 @@ def show_graphs(
 )->np.ndarray: # N axes
     "Draw several bubble diagrams in a grid"
     if not len(graphs): raise ValueError("there are no diagrams to draw")
-    n = len(graphs)
-    axs = _grid(n, min(cols, n), titles, 1.9)
+    axs = _grid(len(graphs), min(cols, len(graphs)), titles, 1.9)
     for ax, g in zip(axs, graphs): show_graph(g, ax)
     return axs
