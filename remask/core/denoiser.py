@@ -33,8 +33,9 @@ def _steer(d:int, k:int, timed:bool, gates=())->nn.Module:
     # except the gates of a network without time
     start = torch.zeros(k, d)
     for gate in gates: start[gate] = 1.
-    if not timed: return nn.ParameterList([nn.Parameter(start.flatten())])
-    return _zeroed(nn.Linear(d, k*d))
+    if timed: return _zeroed(nn.Linear(d, k*d))
+    learned = nn.Parameter(start.flatten())
+    return nn.ParameterList([learned])
 
 def _vectors(steer, c, k):
     # k tensors (B,1,d), or (1,1,d) without time
@@ -49,7 +50,8 @@ def _turned(q, turn):
     cos, sin = turn
     left = a*cos - b*sin
     right = a*sin + b*cos
-    return torch.cat([left, right], -1).to(q)
+    turned = torch.cat([left, right], -1)
+    return turned.to(q)
 
 def _mlp(d):
     # two linear layers with a wide one between them
@@ -81,13 +83,15 @@ class Block(nn.Module):
         "Let every position attend to the allowed ones"
         B, L, d = h.shape
         width = d//self.heads
-        qkv = self.qkv(h).view(B, L, 3, self.heads, width)
+        qkv = self.qkv(h)
+        qkv = qkv.view(B, L, 3, self.heads, width)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         q = _turned(q, turn)
         k = _turned(k, turn)
         dropout = self.p if self.training else 0.
         o = F.scaled_dot_product_attention(q, k, v, allowed, dropout)
-        o = o.transpose(1, 2).reshape(B, L, d)
+        o = o.transpose(1, 2)
+        o = o.reshape(B, L, d)
         return self.out(o)
 
     def drop(self, z:Tensor)->Tensor:
@@ -109,17 +113,26 @@ def _wave(t:Tensor, size:int=256)->Tensor:
     # (B,) times -> (B,size) sines and cosines of t itself, t in [0,1]
     half = size//2
     k = torch.arange(half, device=t.device)
-    f = torch.exp(-math.log(1e4)*k/half)
-    angle = t[:, None]*f
-    return torch.cat([angle.cos(), angle.sin()], -1)
+    exponent = -math.log(1e4)*k/half
+    angle = t[:, None]*exponent.exp()
+    waves = angle.cos(), angle.sin()
+    return torch.cat(waves, -1)
 
 def _angles(L:int, d:int)->Tensor:
     # (2,L,d/2) cosines and sines by which a head of width d rotates at each position (RoPE)
-    speed = 1e4**(-torch.arange(0, d, 2)/d)
-    turn = torch.arange(L)[:, None]*speed
-    return torch.stack([turn.cos(), turn.sin()])
+    k = torch.arange(0, d, 2)
+    speed = 1e4**(-k/d)
+    position = torch.arange(L)
+    turn = position[:, None]*speed
+    waves = turn.cos(), turn.sin()
+    return torch.stack(waves)
 
 # %% ../../nbs/1_core/08_denoiser.ipynb #d4a7c0e3
+def _times(t, x)->Tensor:
+    # one time or (B,) times -> (1,) or (B,) float32 beside x
+    t = torch.as_tensor(t, device=x.device)
+    return t.float().reshape(-1)
+
 def _time(d):
     # (B,256) waves of a time -> (B,d) conditioning
     first = nn.Linear(256, d)
@@ -148,9 +161,11 @@ class Denoiser(nn.Module):
         turn = None if places.numel() else _angles(L, d//heads)
         self.register_buffer('turn', turn, persistent=False)
         self.ids = nn.Embedding(V, d)
-        self.where = nn.Parameter(torch.randn(features, d))
+        code = torch.randn(features, d)
+        self.where = nn.Parameter(code)
         self.time = _time(d) if timed else None
-        self.blocks = nn.ModuleList(Block(d, heads, dropout, timed) for _ in range(layers))
+        blocks = [Block(d, heads, dropout, timed) for _ in range(layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(d)
         self.steer = _steer(d, 2, timed)
         self.head = _zeroed(nn.Linear(d, V))
@@ -159,7 +174,8 @@ class Denoiser(nn.Module):
         x:Tensor, # (B,L) ids or (B,L,V) weights over ids
     )->Tensor: # (B,L,D)
         "Embed ids or weights over ids"
-        return x @ self.ids.weight if x.is_floating_point() else self.ids(x)
+        if x.is_floating_point(): return x @ self.ids.weight
+        return self.ids(x)
 
 # %% ../../nbs/1_core/08_denoiser.ipynb #d4a7c0e5
 @patch
@@ -171,7 +187,7 @@ def forward(self:Denoiser,
 )->Denoised:
     "Score every id at every position"
     columns = slice(None) if at is None else at
-    t = torch.as_tensor(t, device=x.device).float().reshape(-1)
+    t = _times(t, x)
     c = None if self.time is None else self.time(_wave(t))
     allowed = None if real.all() else real[:, None, None, :]
     code = self.places[columns] @ self.where
@@ -187,17 +203,23 @@ def forward(self:Denoiser,
 def _spread(out, at, L):
     # an answer for L positions: that of a trimmed row at the positions `at`, zeros elsewhere
     def place(z):
-        zeros = z.new_zeros(len(z), L, *z.shape[2:])
+        shape = len(z), L, *z.shape[2:]
+        zeros = z.new_zeros(shape)
         return zeros.index_copy(1, at, z)
+    logits = place(out.logits)
+    hidden_states = place(out.hidden_states)
     heads = {k: place(v) for k, v in out.heads.items()}
-    return Denoised(place(out.logits), place(out.hidden_states), heads)
+    return Denoised(logits, hidden_states, heads)
 
 def _joined(parts, back):
     # the answers for groups of rows -> one answer in the order `back`
     def join(*z): return torch.cat(z)[back]
     logits, hidden_states, heads = zip(*parts)
-    scores = {k: join(*(h[k] for h in heads)) for k in heads[0]}
+    def score(k): return join(*[h[k] for h in heads])
+    scores = {k: score(k) for k in heads[0]}
     return Denoised(join(*logits), join(*hidden_states), scores)
+
+def _indices(chosen): return chosen.nonzero()[:, 0]
 
 # %% ../../nbs/1_core/08_denoiser.ipynb #d4a7c0e7
 def trimmed(
@@ -206,11 +228,11 @@ def trimmed(
     "Wrap a network so that it is run on real positions only, once per pattern of real positions"
     def denoise(x, t, real):
         patterns, which = real.unique(dim=0, return_inverse=True)
-        t = torch.as_tensor(t, device=x.device).float().reshape(-1)
+        t = _times(t, x)
         parts, rows = [], []
         for k, pattern in enumerate(patterns):
-            row = (which == k).nonzero()[:, 0]
-            at = pattern.nonzero()[:, 0]
+            row = _indices(which == k)
+            at = _indices(pattern)
             time = t[row] if len(t) > 1 else t
             ids = x[row][:, at]
             ok = real[row][:, at]

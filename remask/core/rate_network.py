@@ -63,12 +63,10 @@ class RateNetwork(nn.Module):
     def forward(self, t:Tensor|float, real:Tensor)->Tensor: # (B,L) float64
         "Compute alpha of every position at time t (a number, or one per row); PAD has alpha 1"
         t = torch.as_tensor(t, dtype=torch.float64, device=real.device)
-        t = t.reshape(-1, 1)
-        t = t.expand(len(real), 1)
+        t = t.reshape(-1, 1).expand(len(real), 1)
         low = self.config['low']
         rise = self.config['high'] - low
-        share = mixed_powers(t, self.weights())
-        gamma = low + rise*share
+        gamma = low + rise*mixed_powers(t, self.weights())
         alpha = torch.sigmoid(-gamma)
         return torch.where(real, alpha, 1.)
 

@@ -300,14 +300,18 @@ def draw(self:_Run, x0, k):
     dropout = keyed_generator(self.seed, 1, k, i)
     torch.manual_seed(dropout.initial_seed())
     rows = batch_rows(len(x0), self.recipe.batch, k, self.seed)
-    B, each = len(rows), (x0.shape[1], self.recipe.streams)
+    B = len(rows)
+    each = x0.shape[1], self.recipe.streams
+    size = each[0]*each[1] + 1
     g = keyed_generator(self.seed, 2, k)
-    noise = torch.rand(B, each[0]*each[1] + 1, generator=g)
+    noise = torch.rand(B, size, generator=g)
     u_t = noise[:, -1]
     if self.recipe.stratified: u_t = (torch.arange(B) + u_t)/B              # evenly spread over [0,1]
-    u = noise[:, :-1].unflatten(1, each).squeeze(-1)
+    u = noise[:, :-1].unflatten(1, each)
+    u = u.squeeze(-1)
     x = x0[rows].long()
-    return [z[i::n].to(self.acc.device) for z in (x, u, u_t)]
+    drawn = x, u, u_t
+    return [z[i::n].to(self.acc.device) for z in drawn]
 
 # %% ../../nbs/1_core/10_train.ipynb #6871318c
 @patch
@@ -316,7 +320,8 @@ def advance(self:_Run, x0, k, steps):
     for g in self.opt.param_groups: g['lr'] = rate(self.recipe, k, steps)
     self.objective.train()
     # on short rows the CPU's flash attention is slower backwards than plain products
-    short = self.acc.device.type == 'cpu' and x0.shape[1] <= 256
+    on_cpu = self.acc.device.type == 'cpu'
+    short = on_cpu and x0.shape[1] <= 256
     kernel = sdpa_kernel(SDPBackend.MATH) if short else nullcontext()
     progress = k/max(1, steps - 1)
     with kernel: loss = self.objective(x, u_t, u, progress)

@@ -22,21 +22,30 @@ _ROOM = ('#f4d58d','#e58f65','#8fb8de','#8cc4bb','#f2b5a7','#f3a6c8','#b7a3d0','
          '#d8d3c5','#b8ae9b','#c9c9c9')
 _ARROW = '↖↙←↑⊂⊃↓→↗↘'
 
-_WIND = dict(zip('→↘↓↙←↖↑↗', sns.husl_palette(8, s=.7, l=.75)))
+_HUES = sns.husl_palette(8, s=.7, l=.75)
+_WIND = dict(zip('→↘↓↙←↖↑↗', _HUES))
 _WIND |= {'⊂':'#d9b38c', '⊃':'#b08968'}
 _RELATION = [_WIND[arrow] for arrow in _ARROW]
-_NO_EDGE, _MASK, _PAD = '#fafafa', '#e4e4e4', 'white'
+_REST = '#fafafa', '#e4e4e4', 'white' # no edge, MASK, PAD
 
 # how `show_tokens` and `show_trajectory` label and colour the ids of a graph space
-GRAPH_LOOK = dict(names=(*_SHORT, *_ARROW, ''), paint=[*_ROOM, *_RELATION, _NO_EDGE, _MASK, _PAD])
+_NAMES = *_SHORT, *_ARROW, ''
+_PAINT = [*_ROOM, *_RELATION, *_REST]
+GRAPH_LOOK = dict(names=_NAMES, paint=_PAINT)
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #04ac7913
 def _window(low, high, edge):
     "The square of half-width `edge` around the middle of low..high, as two corners, y down"
-    x, y = (np.asarray(low) + high) / 2
+    twice = np.asarray(low) + high
+    x, y = twice / 2
     lower_left = x - edge, y + edge
     upper_right = x + edge, y - edge
     return lower_left, upper_right
+
+def _half_width(z):
+    "Half the width of the window around the places z (n,2)"
+    span = z.max(0) - z.min(0)
+    return max(1.9, span.max()/2 + .45)
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #6e4b6020
 def _side(r):
@@ -52,7 +61,8 @@ def orders(
     "Read the relations as one partial order per axis"
     axes = nx.DiGraph(), nx.DiGraph()
     against = set()
-    for d in axes: d.add_nodes_from(range(len(g.types)))
+    n = len(g.types)
+    for d in axes: d.add_nodes_from(range(n))
     for i, j, r in g.edges:
         for d, side in zip(axes, _side(r)):
             a, b = (i, j) if side < 0 else (j, i)
@@ -81,16 +91,19 @@ def _line_term(z, i, j, side):
     "Lines i -> j are one unit long, in the direction of their relation"
     d = z[j] - z[i]
     has_direction = side.any(1, keepdims=True)
-    aim = np.where(has_direction, -side, d/(_length(d) + 1e-9))
+    present = d/(_length(d) + 1e-9)
+    aim = np.where(has_direction, -side, present)
     room = np.eye(len(z))
     ends = room[j] - room[i]
     error = d - aim
-    return (error**2).sum(), 2*ends.T @ error
+    energy = (error**2).sum()
+    return energy, 2*ends.T @ error
 
 def _centre_term(z):
     "Rooms stay near their mean"
     off = z - z.mean(0)
-    return .03*(off**2).sum(), .06*off
+    spread = (off**2).sum()
+    return .03*spread, .06*off
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #00660930
 def _circle_term(z):
@@ -101,16 +114,23 @@ def _circle_term(z):
     tight = (1.15 - gap).clip(0)
     room = np.eye(len(z))
     ends = room[b] - room[a]
-    return 8*(tight**2).sum(), ends.T @ (16*tight/gap*apart)
+    energy = 8*(tight**2).sum()
+    force = 16*tight/gap*apart
+    return energy, ends.T @ force
 
+# %% ../../nbs/3_domains/04_graph_plot.ipynb #00660937
 def _offsets(z, i, j):
     "(E,n,2) each room from the nearest point of each line i -> j; (E,n,1) that point's place, 0..1"
     d = z[j] - z[i]
-    u = z - z[i][:, None] # each room from the start of each line
-    dot = (u*d[:, None]).sum(-1)
-    along = dot / (_length(d)**2 + 1e-9)
+    line = d[:, None]
+    start = z[i]
+    u = z - start[:, None] # each room from the start of each line
+    dot = (u*line).sum(-1)
+    squared = _length(d)**2
+    along = dot / (squared + 1e-9)
     along = along.clip(0, 1)[..., None]
-    return u - along*d[:, None] + 1e-6, along
+    off = u - along*line
+    return off + 1e-6, along
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #00660933
 def _crossing_term(z, i, j):
@@ -118,13 +138,17 @@ def _crossing_term(z, i, j):
     w, along = _offsets(z, i, j)
     off = _length(w)
     room = np.eye(len(z))
-    others = 1 - (room[i] + room[j])[..., None]
+    at_start = room[i]
+    at_end = room[j]
+    ends = at_start + at_end
+    others = 1 - ends[..., None]
     near = (.55 - off).clip(0)*others
     away = -12*near/off*w
     start = ((1 - along)*away).sum(1)
     end = (along*away).sum(1)
-    on_ends = room[i].T @ start + room[j].T @ end
-    return 6*(near**2).sum(), away.sum(0), on_ends
+    on_ends = at_start.T @ start + at_end.T @ end
+    energy = 6*(near**2).sum()
+    return energy, away.sum(0), on_ends
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #00660936
 def _energy(z, i, j, side):
@@ -136,13 +160,17 @@ def _energy(z, i, j, side):
     slope = centre_slope + away + line_slope
     slope += circle_slope
     slope -= on_ends
-    return line + centre + circle + crossing, slope.ravel()
+    energy = line + centre + circle + crossing
+    return energy, slope.ravel()
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #3a18c98b
 def _inequalities(graphs, n):
     "(C,2n) rows A of the inequalities A z >= margin that state both orders, z being x0,y0,x1,y1..."
-    edges = [(axis, a, b) for axis, d in enumerate(graphs) for a, b in d.edges]
-    A = np.zeros((len(edges), 2*n))
+    edges = []
+    for axis, d in enumerate(graphs):
+        edges += [(axis, a, b) for a, b in d.edges]
+    shape = len(edges), 2*n
+    A = np.zeros(shape)
     for row, (axis, a, b) in zip(A, edges):
         row[2*a + axis] = -1
         row[2*b + axis] = 1
@@ -152,26 +180,33 @@ def _relax(f, z, A):
     "Minimise f, which gives value and gradient at 2n numbers, from z (n,2) under A z >= .4"
     def margin(v): return A @ v - .4
     def jacobian(v): return A
-    constraints = [dict(type='ineq', fun=margin, jac=jacobian)] if len(A) else []
-    return minimize(f, z.ravel(), jac=True, method='SLSQP', constraints=constraints)
+    constraints = []
+    if len(A): constraints = [dict(type='ineq', fun=margin, jac=jacobian)]
+    start = z.ravel()
+    return minimize(f, start, jac=True, method='SLSQP', constraints=constraints)
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #f0d87f44
 def _starts(z):
     "Six perturbed copies of the places z (n,2)"
-    ring = np.linspace(0, 2*np.pi, len(z), endpoint=False)
+    n = len(z)
+    ring = np.linspace(0, 2*np.pi, n, endpoint=False)
     out = []
     for k in range(6):
         angle = ring*(k+1) + k
-        nudge = np.stack([np.cos(angle), np.sin(angle)], 1)
+        x = np.cos(angle)
+        y = np.sin(angle)
+        nudge = np.stack([x, y], 1)
         out.append(1.2*z + .3*nudge)
     return out
 
 def _apart(z):
     "Places (n,2) scaled by at most 1.5, where circles of radius 0.4 would overlap"
     a, b = np.triu_indices(len(z), 1)
-    gap = np.linalg.norm(z[:, None] - z, axis=-1)
+    between = z[:, None] - z
+    gap = np.linalg.norm(between, axis=-1)
     nearest = gap[a, b].min(initial=1)
-    return z*np.clip(.85/max(nearest, 1e-9), 1, 1.5)
+    scale = .85/max(nearest, 1e-9)
+    return z*np.clip(scale, 1, 1.5)
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #99cffdd4
 def layout(
@@ -180,10 +215,13 @@ def layout(
     "Place the rooms of a diagram so that its relations can be seen"
     n = len(g.types)
     left, above, _ = orders(g)
-    first = np.stack([_layers(left), _layers(above)], 1)
+    layers = _layers(left), _layers(above)
+    first = np.stack(layers, 1)
     A = _inequalities((left, above), n)
-    i, j, r = np.array(g.edges, int).reshape(-1, 3).T
-    side = np.array([_side(k) for k in r], int).reshape(-1, 2)
+    edges = np.array(g.edges, int)
+    i, j, r = edges.reshape(-1, 3).T
+    sides = [_side(k) for k in r]
+    side = np.array(sides, int).reshape(-1, 2)
     def energy(v): return _energy(v.reshape(-1, 2), i, j, side)
     tries = [_relax(energy, start, A) for start in _starts(first)]
     valid = [t for t in tries if (A @ t.x > .1).all()]
@@ -194,7 +232,8 @@ def layout(
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #28f52294
 def _room_slots(x):
     "n_max of a row of tokens"
-    n_max = int((8*x.size + 1)**.5 - 1)//2
+    root = (8*x.size + 1)**.5
+    n_max = int(root - 1)//2
     if x.ndim != 1 or n_max*(n_max+1)//2 != x.size:
         raise ValueError(f"a diagram is a Graph or one row of n(n+1)/2 ids, not an array of shape {x.shape}")
     return n_max
@@ -214,17 +253,26 @@ def _read(g):
     relations = edge[present] - N_ROOMS
     edges = zip(i, j, relations.tolist())
     types = node[node != PAD].tolist()
-    return tuple(types), tuple(edges), at[edge == MASK].tolist()
+    masked_pairs = at[edge == MASK].tolist()
+    return tuple(types), tuple(edges), masked_pairs
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #05b3161f
+def _circle(ax, p, **style):
+    circle = Circle(p, .4, lw=1, zorder=2, **style)
+    ax.add_patch(circle)
+
 def _room(ax, t, p, size):
     "The circle of a room of type t at place p"
-    if t == MASK:
-        ax.add_patch(Circle(p, .4, lw=1, zorder=2, fc='#eeeeee', ec='#999999', hatch='////'))
-        return
-    ax.add_patch(Circle(p, .4, lw=1, zorder=2, fc=_ROOM[t], ec='#444444'))
+    if t == MASK: return _circle(ax, p, fc='#eeeeee', ec='#999999', hatch='////')
+    _circle(ax, p, fc=_ROOM[t], ec='#444444')
     ax.text(*p, _SHORT[t], ha='center', va='center', fontsize=size, zorder=3)
 
+def _masked_line(ax, ends):
+    "The line between two places (2,2) whose relation is masked"
+    x, y = ends.T
+    ax.plot(x, y, c='#bbbbbb', lw=.8, ls=':', zorder=0)
+
+# %% ../../nbs/3_domains/04_graph_plot.ipynb #05b31620
 def _line(ax, a, b, r, wrong):
     "The line between places a and b whose rooms are in relation r"
     colour = 'crimson' if wrong else '#555555'
@@ -232,10 +280,13 @@ def _line(ax, a, b, r, wrong):
     style = ':' if inside else '-'
     x, y = np.stack([a, b], 1)
     ax.plot(x, y, c=colour, lw=1.4, ls=style, zorder=1)
+    if not inside: return
     if RELATIONS[r] == 'surrounding': a, b = b, a
-    if inside:
-        rim = .47*(b - a)/(np.linalg.norm(b - a) + 1e-9)
-        ax.plot(*(a + rim), c=colour, marker='o', ms=3.5, zorder=1)
+    along = b - a
+    length = np.linalg.norm(along) + 1e-9
+    rim = .47*along/length
+    x, y = a + rim
+    ax.plot(x, y, c=colour, marker='o', ms=3.5, zorder=1)
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #f7f7ab53
 def show_graph(
@@ -250,13 +301,13 @@ def show_graph(
     z = layout(read) if at is None else np.asarray(at)
     if z.shape != (len(types), 2): raise ValueError(f"{len(types)} rooms need as many places, not {z.shape}")
     ax = new_axes(ax, 2.6, 2.6)
-    low, high = z.min(0), z.max(0)
-    edge = max(1.9, (high - low).max()/2 + .45)
+    edge = _half_width(z)
     size = min(8, .11*points_wide(ax)/edge)
-    for pair in masked_pairs: ax.plot(*z[pair].T, c='#bbbbbb', lw=.8, ls=':', zorder=0)
+    for pair in masked_pairs: _masked_line(ax, z[pair])
     for i, j, r in edges: _line(ax, z[i], z[j], r, (i, j) in against)
     for t, p in zip(types, z): _room(ax, t, p, size)
-    return framed(ax, *_window(low, high, edge))
+    corners = _window(z.min(0), z.max(0), edge)
+    return framed(ax, *corners)
 
 # %% ../../nbs/3_domains/04_graph_plot.ipynb #a46dc81e
 def _grid(n, cols, titles, size):
@@ -264,7 +315,8 @@ def _grid(n, cols, titles, size):
     rows = -(-n // cols)
     height = size + (.2 if titles else 0)
     options = dict(dpi=80, squeeze=False, layout='constrained')
-    fig, axs = plt.subplots(rows, cols, figsize=(size*cols, height*rows), **options)
+    figsize = size*cols, height*rows
+    _, axs = plt.subplots(rows, cols, figsize=figsize, **options)
     for ax, title in zip(axs.flat, titles or ()): ax.set_title(title, fontsize=9)
     for ax in axs.flat[n:]: ax.axis('off')
     return axs.ravel()[:n]

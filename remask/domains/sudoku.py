@@ -94,13 +94,15 @@ def solve(
     return found
 
 # %% ../../nbs/3_domains/06_sudoku.ipynb #5dd707e7
+def _full(rng): return solve([9]*81, 1, rng)[0]
+
 def grids(
     n:int, # how many
     seed:int=0,
 )->Tensor: # (n,81) uint8 complete grids
     "Draw random complete grids"
     rng = random.Random(seed)
-    found = [solve([9]*81, 1, rng)[0] for _ in range(n)]
+    found = [_full(rng) for _ in range(n)]
     return torch.tensor(found, dtype=torch.uint8).view(n, 81)
 
 def _dug(grid, givens, rng):
@@ -125,7 +127,7 @@ def puzzles(
     rng = random.Random(seed)
     pairs:list = []
     while len(pairs) < n:
-        grid = solve([9]*81, 1, rng)[0]
+        grid = _full(rng)
         if puzzle := _dug([*grid], givens, rng): pairs.append((puzzle, grid))
     both = torch.tensor(pairs, dtype=torch.uint8).view(n, 2, 81)
     return both.unbind(1)

@@ -130,7 +130,8 @@ def decode(
     signs = _sign_codes((mask_char, pad, wrong))
     ids = np.atleast_2d(np.asarray(x.detach().cpu()))
     if ids.size and not 0 <= ids.min() <= ids.max() < self.V:
-        raise ValueError(f"ids {ids.min()}..{ids.max()} are not all in 0..{self.V-1}: use their own vocabulary")
+        raise ValueError(f"ids {ids.min()}..{ids.max()} are not all in 0..{self.V-1}: "
+                         "use their own vocabulary")
     table = np.append(_codes(self.chars), signs)
     out = []
     for row in table[ids]:
