@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['BETTER', 'Histograms', 'histograms', 'topology', 'Cloud', 'cloud', 'Reference', 'reference', 'save_reference',
-           'load_reference', 'novelty', 'coverage', 'kl', 'js', 'tv_distance', 'w1', 'distribution', 'conditional',
-           'Kernel', 'kernel', 'mmd2', 'kernels', 'structure', 'means', 'by_rooms', 'evaluate', 'heldout', 'aggregate',
-           'bootstrap', 'features', 'opponents', 'c2st']
+           'load_reference', 'novelty', 'coverage', 'distribution', 'conditional', 'Kernel', 'kernel', 'mmd2',
+           'kernels', 'structure', 'by_rooms', 'evaluate', 'heldout', 'bootstrap', 'features', 'opponents', 'c2st']
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #6dbe836a
 from typing import NamedTuple
@@ -16,12 +15,12 @@ from torch import Tensor
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.spatial.distance import cdist, pdist
-from scipy.special import rel_entr
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from ..domains.graphs import N_RELATIONS, N_ROOMS
 from .plan_rows import PlanRows, archetype, canonical, density, flags, parse
+from ..core.statistics import js, kl, means, tv_distance, w1
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #d3d8ca4c
 class Histograms(NamedTuple):
@@ -270,26 +269,6 @@ def _share(counts): # (...,K) counts -> shares; uniform where nothing was counte
     shares = counts/np.maximum(total, 1e-300)
     return np.where(total > 0, shares, 1/counts.shape[-1])
 
-def kl(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
-    "Compute the Kullback-Leibler divergence, with the published smoothing"
-    seen = np.where(p > 1e-10, p, 0)
-    terms = rel_entr(seen, q + 1e-10)
-    return terms.sum(-1)
-
-def js(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
-    "Compute the Jensen-Shannon divergence, natural logarithm"
-    mean = (p + q)/2
-    terms = rel_entr(p, mean) + rel_entr(q, mean)
-    return terms.sum(-1)/2
-
-def tv_distance(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
-    "Compute the total variation distance"
-    return abs(p - q).sum(-1)/2
-
-def w1(p:np.ndarray, q:np.ndarray)->np.ndarray: # (...,K) shares -> (...)
-    "Compute the earth mover's distance between ordered bins one apart"
-    return abs((p - q).cumsum(-1)).sum(-1)
-
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #a02a6475
 _DISTANCES = dict(js=js, tv=tv_distance, kl=kl)
 
@@ -486,20 +465,6 @@ def structure(
         out[f'structure/mmd_{name}_unclipped'] = u
     return out
 
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #1ff2f6f3
-def means(
-    table:dict, # name -> (N,), NaN where undefined
-    W:np.ndarray, # (R,N) how often each row counts, R times
-)->dict: # name -> (R,)
-    "Average each column, skipping what is undefined"
-    columns = list(table.values())
-    v = np.array(columns, float)
-    known = ~np.isnan(v)
-    values = np.where(known, v, 0)
-    total = W @ values.T
-    with np.errstate(invalid='ignore'): mean = total/(W @ known.T)
-    return dict(zip(table, mean.T))
-
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #84b1a1d9
 _NOT_BY_ROOMS = 'strict', 'mask', 'range', 'inside_validity', 'edges_mean' # ends of names
 
@@ -558,20 +523,6 @@ def heldout(
         rng = np.random.default_rng(s)
         rows = rng.choice(len(x), n, replace=False)
         out.append(evaluate(plans[rows], ref))
-    return out
-
-# %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #8a405115
-def aggregate(
-    runs:list, # dicts of metrics, one per seed
-)->dict: # name -> (mean, standard deviation with ddof 0), over the seeds that have it
-    "Average metrics over seeds"
-    runs = list(runs)
-    names = set().union(*runs)
-    out = {}
-    for k in sorted(names):
-        values = [m[k] for m in runs if k in m]
-        mean = float(np.mean(values))
-        out[k] = mean, float(np.std(values))
     return out
 
 # %% ../../nbs/6_evaluate/01_graph_metrics.ipynb #c43b103e

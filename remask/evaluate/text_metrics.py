@@ -19,7 +19,7 @@ from ..core.tokens import TokenSpace
 from ..core.forward import shifted
 from ..core.denoiser import Denoised
 from ..core.files import load_net
-from .graph_metrics import js, means
+from ..core.statistics import js, means
 
 # %% ../../nbs/6_evaluate/02_text_metrics.ipynb #1d10eba8
 def _range_error(x, bad, V): # the message for the first id out of range
