@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from remask.core.statistics import aggregate, means
 from remask.evaluate import plan_rows
 from remask.evaluate import graph_metrics as gm
 from remask.domains.graphs import MASK, NO_EDGE, PAD, Graph, decode_graphs, encode_graphs, relate, slots
@@ -573,8 +574,8 @@ def test_weights_are_repetitions():
     r, w = plan_rows.parse(x), np.random.default_rng(0).integers(0, 4, 150).astype(float)
     again = plan_rows.parse(x.repeat_interleave(torch.from_numpy(w).long(), 0))
     for a, b in zip(gm.histograms(r, w), gm.histograms(again)): assert np.array_equal(a, b)
-    a = gm.means(plan_rows.flags(r) | plan_rows.density(r), w[None])
-    b = gm.means(plan_rows.flags(again) | plan_rows.density(again), np.ones((1, int(w.sum()))))
+    a = means(plan_rows.flags(r) | plan_rows.density(r), w[None])
+    b = means(plan_rows.flags(again) | plan_rows.density(again), np.ones((1, int(w.sum()))))
     assert all(abs(a[k][0] - b[k][0]) < 1e-12 for k in a)
 
 
@@ -628,7 +629,7 @@ def test_the_held_out_reference_is_of_as_many_held_out_plans():
     assert runs == gm.heldout(x, ref, 100, seeds=(0, 1)) and runs[0] != runs[1]
     every = gm.heldout(x, ref, 300, seeds=(5,))[0]
     assert every['coverage/diversity'] == gm.evaluate(x, ref)['coverage/diversity']
-    mean, std = gm.aggregate(runs)['validity/validity']
+    mean, std = aggregate(runs)['validity/validity']
     v = [r['validity/validity'] for r in runs]
     assert (mean, std) == (np.mean(v), np.std(v))
 
