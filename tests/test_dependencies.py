@@ -40,6 +40,16 @@ def test_a_changed_module_runs_the_stages_that_use_it(module, run, rest):
     assert not rest & got, rest & got
 
 
+def test_every_comparison_has_metrics_and_those_of_plans_a_plot():
+    "`dvc metrics diff` and `dvc plots show` read these files, which the stage's notebook writes"
+    plans = {'compare', 'compare_remedies', 'criteria'}
+    for name in plans | {'compare_text', 'compare_answers', 'compare_ablations', 'exactness', 'sudoku'}:
+        metrics, = body(name)['metrics']
+        assert metrics.startswith('reports/metrics/')
+        assert 'reports/metrics/' in (ROOT/stage_notebook(STAGES[name])).read_text()
+        assert ('plots' in body(name)) == (name in plans)
+
+
 @pytest.fixture
 def project(tmp_path):
     "A small library and one stage: a imports b, and c only inside a function"

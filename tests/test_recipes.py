@@ -67,6 +67,7 @@ FRONT = [
     'make ablations',
 ]
 OTHERS = [
+    'dvc metrics diff HEAD~1', 'dvc plots show', 'remask dependencies',
     'nbdev_export',
     'nbdev_clean',
     'make tiny',
