@@ -152,5 +152,5 @@ bench: $(READY) ## measure speed and memory
 	@$(BIN)/remask-stage bench && echo "remask: the figures are in reports/notebooks/bench.ipynb"
 
 clean: ## remove caches and leftovers; results, networks and .venv stay
-	@rm -rf $(SMOKE) _proc _docs .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(SMOKE) _proc _docs .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	@find nbs remask tests $(wildcard data build reports) \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.part' -o -name '*.part.ipynb' \) -prune -exec rm -rf {} +

@@ -12,6 +12,9 @@ def directives(c): return [l.strip() for l in source(c).splitlines() if l.lstrip
 def exported(c): return is_code(c) and any(re.match(r'#\|\s*export\b', d) for d in directives(c))
 
 
+def ids(path): return f'{path.parent.name}/{path.stem}' # of a notebook, as a case of a test
+
+
 def parse(text):
     "Parse Python with the magics and directives of notebooks"
     return ast.parse(

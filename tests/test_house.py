@@ -2,15 +2,12 @@
 import ast, json, pathlib, re, shutil, subprocess, sys
 import pytest
 from density import code, density
-from notebooks import FOLDERS, ROOT, cells, directives, exported, is_code, parse, source
+from notebooks import FOLDERS, ROOT, cells, directives, exported, ids, is_code, parse, source
 
 BIN = pathlib.Path(sys.executable).parent
 LIBRARY = sorted((ROOT/'nbs').glob('[0-9]_*/[0-9][0-9]_*.ipynb'))
 EXPERIMENTS = sorted((ROOT/'nbs'/'experiments').glob('*/*.ipynb'))
 CHAPTERS = {p.name.split('_', 1)[1]: int(p.name[0]) for p in FOLDERS} # name -> place in the order
-
-
-def ids(path): return f'{path.parent.name}/{path.stem}'
 
 
 MOST_CELLS, MOST_BYTES, WIDEST = 80, 300_000, 110
@@ -138,6 +135,12 @@ def most_lines(c, path):
     classes = [t for t in tree(c).body if isinstance(t, ast.ClassDef)]
     module = any('Module' in ast.unparse(b) for t in classes for b in t.bases)
     return LONGEST_OTHER if not exported(c) else LONGEST_MODULE if module else LONGEST_EXPORT
+
+
+@pytest.mark.parametrize('path', LIBRARY + EXPERIMENTS, ids=ids)
+def test_every_cell_has_an_id_of_its_own(path):
+    names = [c['id'] for c in cells(path)]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize('path', LIBRARY + EXPERIMENTS, ids=ids)

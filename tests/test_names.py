@@ -1,13 +1,10 @@
 """Every name that a notebook uses is defined in it or imported."""
 import ast, builtins, importlib
 import pytest
-from notebooks import ROOT, cells, is_code, parse, source
+from notebooks import ROOT, cells, ids, is_code, parse, source
 
 NOTEBOOKS = sorted((ROOT/'nbs').rglob('*.ipynb'))
 GIVEN = {*dir(builtins), 'get_ipython', 'display'}
-
-
-def ids(path): return f'{path.parent.name}/{path.stem}'
 
 
 def star(module):

@@ -234,12 +234,11 @@ def film_text(
 )->FuncAnimation: # `HTML(film.to_jshtml())` plays it, `film.save('x.gif', 'pillow')` keeps it
     "Animate a text over the steps"
     ax = show_text({title: frames[0]}, width)
-    figure = plt.gcf() # that of the new axes
     def draw(k):
         ax.clear()
         step = f'{title} step {k}'
         show_text({step: frames[k]}, width, ax=ax)
-    return FuncAnimation(figure, draw, len(frames), interval=wait)
+    return FuncAnimation(ax.figure, draw, len(frames), interval=wait) # type: ignore[arg-type]
 
 # %% ../../nbs/1_core/04_plot.ipynb #5a0c7e07
 def _points(curve):

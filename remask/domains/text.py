@@ -7,7 +7,7 @@ __all__ = ['ASCII', 'FORMS', 'Vocabulary', 'fingerprint', 'Corpus', 'corpus', 'p
            'normalised', 'read_text', 'Parts', 'split_text', 'windows', 'infill', 'boundaries', 'word_of', 'line_of']
 
 # %% ../../nbs/3_domains/05_text.ipynb #e23c84ce
-import hashlib, platform, unicodedata
+import platform, unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +19,7 @@ import numpy as np, torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
-from ..core.files import read_utf8
+from ..core.files import read_utf8, short_digest
 from ..core.tokens import TokenSpace
 
 # %% ../../nbs/3_domains/05_text.ipynb #a1908e32
@@ -63,8 +63,7 @@ def V(self:Vocabulary)->int:
 # %% ../../nbs/3_domains/05_text.ipynb #cdcbea1d
 def fingerprint(text:str)->str: # 12 hexadecimal digits
     "Name a text by its content: the beginning of its SHA-256"
-    data = text.encode('utf-8', 'surrogatepass')
-    return hashlib.sha256(data).hexdigest()[:12]
+    return short_digest(text.encode('utf-8', 'surrogatepass'))
 
 @patch(as_prop=True)
 def revision(self:Vocabulary)->str:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['boxed', 'extract', 'parse_number', 'same_answer', 'ProgramResult', 'run_program', 'pass_at', 'program_in',
            'short_answer', 'gradable', 'right_answers', 'share', 'PairedMargin', 'paired_margin', 'detection_metrics',
-           'inject_errors', 'remask_below', 'RepairStatistics', 'repair_statistics']
+           'error_positions', 'inject_errors', 'remask_below', 'RepairStatistics', 'repair_statistics']
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #281a6e67
 import json, re, secrets, subprocess, sys, tempfile
@@ -402,6 +402,18 @@ def detection_metrics(
     out['auc'] = roc_auc(score, wrong, among)
     return out
 
+# %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #78a5ba40
+def error_positions(
+    where:Tensor, # (B,L) bool, where errors may be
+    k:int, # errors in each row
+    u:Tensor, # (B,L,streams) uniforms, the first of which is read
+)->Tensor: # (B,L) bool
+    "Choose k positions of each row at random"
+    room = int(where.sum(1).min())
+    if room < k: raise ValueError(f"{k} errors in {room} places: inject fewer")
+    number = torch.full((len(where), 1), k, device=where.device)
+    return top(u[..., 0], where, number)
+
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #78a5ba48
 def inject_errors(
     proc:Process, # the model that makes the errors
@@ -412,10 +424,7 @@ def inject_errors(
     masked_share:float=.3, # share of the answer that is masked when the model makes them
 )->Tensor: # (B,L) ids, k of them wrong
     "Inject a model's own errors"
-    room = int(where.sum(1).min())
-    if room < k: raise ValueError(f"{k} errors in {room} places: inject fewer")
-    number = torch.full((len(x0), 1), k)
-    at = top(u[..., 0], where, number)
+    at = error_positions(where, k, u)
     some = where & (u[..., 1] < masked_share)
     x = torch.where(at | some, proc.space.mask, x0)
     with torch.no_grad(): out = proc.denoise(x, masked_share, x0 != proc.space.pad)

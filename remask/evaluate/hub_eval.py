@@ -11,7 +11,6 @@ import time
 from typing import NamedTuple
 import torch
 from torch import Tensor
-from ..core.tokens import top
 from ..core.schedules import linear, uniform_grid
 from ..core.sampler import Noise, Process, argmax, observe, sample
 from ..core.fast import NFECounter
@@ -19,9 +18,9 @@ from ..lm.blocks import GenerationOptions
 from ..lm.hub_model import Hub
 from ..lm.hub import SOURCES, Targets, lm_policy, other_id
 from ..policies.ups import by_head
-from remask.evaluate.answer_metrics import (
-    RepairStatistics, detection_metrics, inject_errors, pass_at, remask_below, repair_statistics,
-    right_answers, share)
+from .answer_metrics import (
+    RepairStatistics, detection_metrics, error_positions, inject_errors, pass_at, remask_below,
+    repair_statistics, right_answers, share)
 
 # %% ../../nbs/6_evaluate/06_hub_eval.ipynb #30852162
 def answer_process(
@@ -46,10 +45,7 @@ def _places(hub, answers): # (B,L) bool, the answer without its end
     return ~torch.isin(answers, ends)
 
 def _put_random(space, answers, where, k, u): # k other ids at random places of each answer
-    room = int(where.sum(1).min())
-    if room < k: raise ValueError(f"{k} errors in {room} places: inject fewer")
-    number = torch.full((len(answers), 1), k, device=answers.device)
-    at = top(u[..., 0], where, number)
+    at = error_positions(where, k, u)
     others = other_id(space, answers, u[..., 2])
     return torch.where(at, others, answers)
 
