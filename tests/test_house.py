@@ -242,7 +242,7 @@ def test_experiments_keep_their_parameters_through_cleaning(copy, path):
     assert len(tagged) == 1 and is_code(tagged[0])
     for n in tree(tagged[0]).body:
         assert isinstance(n, ast.Assign)
-        assert isinstance(ast.literal_eval(n.value), (str, int, float, bool, dict, type(None)))
+        assert isinstance(ast.literal_eval(n.value), (str, int, float, bool, dict, list, type(None)))
 
 
 def test_the_tag_survives_cleaning_whatever_the_experiments_are(copy, tmp_path):

@@ -1,6 +1,7 @@
-"""Every command of README.md, word for word, in a fresh clone, at the sizes of `make tiny`."""
+"""Every command of README.md, word for word, in a fresh clone, at the sizes of the profile `smoke`."""
 import hashlib, json, os, pathlib, re, shutil, signal, subprocess, sys
 import numpy as np, pytest, torch, yaml
+from ruamel.yaml import YAML
 from dvc.exceptions import DvcException
 from scipy.io import savemat
 from remask.pipeline import store
@@ -70,11 +71,13 @@ OTHERS = [
     'dvc metrics diff HEAD~1', 'dvc plots show', 'remask dependencies',
     'nbdev_export',
     'nbdev_clean',
-    'make tiny',
+    'remask profile smoke',
+    'remask profile laptop',
+    'remask profile paper',
     'make ui',
     'remask methods --to README.md',
     'source .venv/bin/activate',
-    'remask-stage sample data=plans table=plans method=llada_topp09_no_remask',
+    'remask-stage sample data=plans comparison=main method=llada_topp09_no_remask',
     'make commit',
 ]
 NOT_HERE = {
@@ -163,16 +166,12 @@ def shell(at, command, ok=True, **env):
 
 def edit(at, block):
     "Change params.yaml as a block of README.md has it: a list is replaced, a line is added to a section"
-    path = at/'params.yaml'
-    text = path.read_text()
+    path, file = at/'params.yaml', YAML()
+    params = file.load(path)
     for key, value in yaml.safe_load(block).items():
-        if isinstance(value, list):
-            text, n = re.subn(rf'^{key}: .*$', f'{key}: [{", ".join(value)}]', text, flags=re.M)
-        else:
-            lines = '\n'.join(l for l in block.splitlines() if l.startswith('  '))
-            text, n = re.subn(rf'^{key}:$', f'{key}:\n{lines}', text, flags=re.M)
-        assert n == 1, f'params.yaml has {n} places for {key}'
-    path.write_text(text)
+        assert key in params, f'params.yaml has no {key}'
+        params[key] = params[key] | value if isinstance(value, dict) else value
+    file.dump(params, path)
 
 
 def every(step): return True
@@ -192,7 +191,7 @@ def project(tmp_path_factory):
     "A fresh clone with what comes along, everything small by the documented command"
     at = clone(tmp_path_factory.mktemp('recipes')/'remask')
     shell(at, 'make pull')
-    shell(at, 'make tiny')
+    shell(at, 'remask profile smoke')
     assert yaml.safe_load((at/'params.yaml').read_text())['run']['profile'] == 'smoke'
     return at
 
@@ -454,14 +453,10 @@ def test_the_error_has_the_line_of_dvc_and_the_remedy(monkeypatch, error, remedy
 
 def test_pulling_a_text_that_was_never_trained_is_no_failure(project):
     "What was never made is not asked for; a name means all stages of a kind only where all were made"
+    before = (project/'params.yaml').read_text()
     edit(project, 'corpora:\n  new: {source: inputs/new.txt}\ntexts: [new]')
-    try:
-        code, printed = pull(project)
-    finally:
-        (project / 'params.yaml').write_text(
-            (project / 'params.yaml').read_text().replace('  new: {source: inputs/new.txt}\n', '')
-        )
-    edit(project, 'texts: [mine]')
+    try: code, printed = pull(project)
+    finally: (project/'params.yaml').write_text(before)
     assert code == 0, printed
 
 
@@ -471,7 +466,7 @@ def test_pulling_a_text_that_was_never_trained_is_no_failure(project):
 @pytest.mark.parametrize('command', FRONT)
 def test_the_front_page(tmp_path_factory, command):
     at = clone(tmp_path_factory.mktemp('front')/'remask')
-    shell(at, 'make tiny')
+    shell(at, 'remask profile smoke')
     assert 'remask: ' in shell(at, command) or command in ('make ablations', 'make repro')
 
 
@@ -501,7 +496,8 @@ def test_the_other_trainings_of_the_page(project):
 @pytest.mark.slow
 def test_one_stage_export_and_the_table_of_methods(tmp_path):
     at = clone(tmp_path/'remask')
-    shell(at, 'make pull'); shell(at, 'make tiny')
+    shell(at, 'make pull')
+    shell(at, 'remask profile smoke')
     for command in [
         'source .venv/bin/activate',
         'nbdev_export',
@@ -511,8 +507,8 @@ def test_one_stage_export_and_the_table_of_methods(tmp_path):
         shell(at, command)
     assert (at/'README.md').read_text() == README
     assert not [p for p in (at/'remask').glob('*.py') if p.read_text() != (ROOT/'remask'/p.name).read_text()]
-    shell(at, 'remask-stage sample data=plans table=plans method=llada_topp09_no_remask')
-    assert (at/'reports/notebooks/sample-plans-llada_topp09_no_remask.ipynb').exists()
+    shell(at, 'remask-stage sample data=plans comparison=main method=llada_topp09_no_remask')
+    assert (at/'reports/notebooks/sample-plans-main-llada_topp09_no_remask.ipynb').exists()
 
 
 @pytest.mark.slow

@@ -3,21 +3,27 @@ import copy, json, pathlib, re, subprocess, sys
 import networkx as nx, nbformat, pytest, yaml
 from dvc.repo import Repo
 from remask.pipeline import stages
-from remask.methods.published import PUBLISHED, compared, compared_yaml
+from remask.methods.published import PUBLISHED, compared
+from remask.pipeline.profiles import edited_values, read_profile, use_profile, write_params
 from remask.pipeline.stages import (
     DURATIONS, SECTIONS, declared_parameters, duration_table, entries, find_stage, log_duration, read_params,
-    run_notebook, run_stage, select_parameters, stage_main, stage_params)
+    check_sampled, run_notebook, run_stage, select_parameters, stage_main, stage_params)
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = read_params(ROOT/'params.yaml')
 DVC = yaml.safe_load((ROOT/'dvc.yaml').read_text())
 KEY = {section: key for key, section in SECTIONS.items()}
+SAMPLED = 'data', 'comparison', 'method'
 for name, d in DVC['stages'].items(): # a stage for each entry of a section, written as the others are
-    if 'foreach' in d: DVC['stages'][name] = d['do'] | dict(matrix={KEY[d['foreach'][2:-1]]: d['foreach']})
+    if 'foreach' not in d: continue
+    section = d['foreach'][2:-1]
+    items = {KEY[section]: d['foreach']} if section in KEY else dict(PARAMS['lists'])
+    if section == 'sampled': items = {k: sorted({r[k] for r in PARAMS[section].values()}) for k in SAMPLED}
+    DVC['stages'][name] = d['do'] | dict(matrix=items)
 NOTEBOOK = {s: re.match(r'remask-stage (\w+)', d['cmd']).group(1) for s, d in DVC['stages'].items()}
 STAGES = sorted(set(NOTEBOOK.values()))
 ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser',
-            family='competing', quiz='arithmetic', model='answerer', decoder='ups')
+            family='competing', comparison='main', quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
 NOT_GIVEN = {  # parameters that keep the notebook's default where no entry gives them
     'overrides',
@@ -50,8 +56,45 @@ def test_there_is_one_record_for_each_method_in_a_list():
             assert row == {k: v for k, v in compared(name)._asdict().items() if v != {}}, name
 
 
-def test_the_records_are_those_that_the_command_writes():
-    assert compared_yaml(LISTED) in (ROOT/'params.yaml').read_text()
+def test_the_command_changes_nothing_in_the_file_that_comes_along(tmp_path):
+    "The records are those of the lists, and the values those of the profile"
+    path = tmp_path/'params.yaml'
+    path.write_text((ROOT/'params.yaml').read_text())
+    write_params(read_profile('laptop', ROOT/'profiles'), path)
+    assert path.read_text() == (ROOT/'params.yaml').read_text()
+    assert edited_values(PARAMS, read_profile('laptop', ROOT/'profiles')) == []
+
+
+@pytest.mark.parametrize('name', ['smoke', 'paper'])
+def test_a_profile_is_switched_on_and_off_again(tmp_path, name):
+    path, folder = tmp_path/'params.yaml', ROOT/'profiles'
+    path.write_text((ROOT/'params.yaml').read_text())
+    use_profile(name, path, folder)
+    new = read_params(path)
+    assert new['run']['profile'] == name and edited_values(new, read_profile(name, folder)) == []
+    check_sampled(new)
+    use_profile('laptop', path, folder)
+    assert path.read_text() == (ROOT/'params.yaml').read_text()
+
+
+def test_values_of_your_own_are_not_overwritten_unless_you_say_so(tmp_path):
+    path, folder = tmp_path/'params.yaml', ROOT/'profiles'
+    mine = (ROOT/'params.yaml').read_text().replace('\n  steps: 100\n', '\n  steps: 99\n')
+    path.write_text(mine)
+    with pytest.raises(ValueError, match='run.steps differ from .*laptop.yaml'):
+        use_profile('smoke', path, folder)
+    assert path.read_text() == mine
+    use_profile(None, path, folder)
+    assert path.read_text() == mine
+    use_profile('smoke', path, folder, force=True)
+    assert read_params(path)['run']['steps'] == 12
+
+
+@pytest.mark.parametrize('change', [
+    dict(datasets=['other']), dict(lists=dict(PARAMS['lists'], published_v2=[]))])
+def test_a_stage_refuses_records_that_are_not_those_of_the_lists(change):
+    with pytest.raises(ValueError, match='`sampled` does not fit .*: run remask profile'):
+        check_sampled(PARAMS | change)
 
 
 def test_every_name_that_is_used_is_known():
@@ -63,17 +106,23 @@ def test_every_name_that_is_used_is_known():
             used[key] |= set(names)
     for key, names in used.items():
         assert names and names <= set(PARAMS[SECTION[key]]), (key, names - set(PARAMS[SECTION[key]]))
-    for names in PARAMS.get('lists', {}).values(): assert set(names) <= set(PARAMS['methods'])
-    v2 = ['v2_llada_topp09_no_remask', 'v2_llada_topp09_remdm_confidence_tsw10']
-    assert PARAMS['compared'] == list(PUBLISHED) and PARAMS['compared_v2'] == v2   # the 24
-    trained = {PARAMS['methods'][m]['process'] for m in used['method'] if m != 'heldout'}
-    assert trained <= used['process']
+    for names in PARAMS['lists'].values(): assert set(names) <= set(PARAMS['methods'])
+    main, v2 = PARAMS['comparisons']['main']['lists'], PARAMS['lists']['published_v2']
+    assert main[:2] == ['published', 'published_v2']                # the 24
+    assert PARAMS['lists']['published'] == list(PUBLISHED)
+    assert v2 == ['v2_llada_topp09_no_remask', 'v2_llada_topp09_remdm_confidence_tsw10']
+    assert {r['process'] for r in PARAMS['sampled'].values()} <= used['process']
 
 
-def test_the_profiles_differ_in_values_only():
-    small, *others = PARAMS['profiles'].values()
-    assert all(set(o) == set(small) for o in others) and PARAMS['run'] in PARAMS['profiles'].values()
-    assert all(p['profile'] == name for name, p in PARAMS['profiles'].items())
+def test_a_profile_says_nothing_that_the_complete_one_does_not_say():
+    "So that the complete one undoes it"
+    complete = read_profile('laptop', ROOT/'profiles')
+    for path in (ROOT/'profiles').glob('*.yaml'):
+        own = yaml.safe_load(path.read_text())
+        assert own['run']['profile'] == path.stem
+        for section, values in own.items():
+            if isinstance(values, dict): assert set(values) <= set(complete[section]), (path, section)
+            else: assert section in complete
 
 
 def test_every_parameter_reaches_a_notebook():

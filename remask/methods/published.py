@@ -7,7 +7,7 @@ __all__ = ['POLICIES', 'PUBLISHED', 'NAMED', 'Choices', 'remask_budget', 'noisy_
            'marginal_rate', 'count_rate', 'count_confidence', 'balanced_rate', 'balanced_confidence', 'self_masking',
            'threshold_masking', 'PolicyRow', 'add_policy', 'ancestral_unmasking', 'balanced_unmasking',
            'random_competition', 'ordered_unmasking', 'policy_row', 'check_choices', 'method_name', 'method_id',
-           'read_number', 'parse_name', 'make_method', 'choices_taken', 'Compared', 'compared', 'compared_yaml']
+           'read_number', 'parse_name', 'make_method', 'choices_taken', 'Compared', 'compared']
 
 # %% ../../nbs/4_methods/02_published.ipynb #2f8baa4b
 import inspect, re
@@ -373,16 +373,3 @@ def compared(
     overrides:dict = dict(logit_adjusted=True) if m['adjusted'] else {}
     if m['steps']: overrides['steps'] = int(m['steps'])
     return Compared(make_method(**choices._asdict()).name, m['process'] or 'v1', overrides)
-
-# %% ../../nbs/4_methods/02_published.ipynb #2177d4ee
-def _record(key): # a line of YAML
-    row = compared(key)
-    values = [f'{k}: {str(v).lower()}' for k, v in row.overrides.items()]
-    more = f", overrides: {{{', '.join(values)}}}" if values else ''
-    return f'  {row.key}: {{id: {row.id}, process: {row.process}{more}}}'
-
-def compared_yaml(
-    keys:Iterable, # of compared methods
-)->str: # lines of params.yaml
-    "Write the records of compared methods"
-    return '\n'.join(_record(k) for k in keys)
