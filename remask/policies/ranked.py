@@ -40,7 +40,7 @@ def llada()->Policy:
 
 def random_order()->Policy:
     "Unmask in random order, on schedule (first-hitting order, arXiv 2409.02908)"
-    return Policy(unmask=unmask_top(random_score))
+    return Policy(unmask=unmask_top(random_score), reads_network=False)
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #f2d0064e
 def _logp(st): # (B,L,V) in single precision or the logits' own, never a copy in double

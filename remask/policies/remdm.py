@@ -117,7 +117,7 @@ def remdm(
     def remask(st):
         most = torch.minimum(budget(st), sigma_budget(st))
         return strategy(most, st.decoded, st.psi)
-    return Policy(remask=remask)
+    return Policy(remask=remask, reads_network=False)
 
 # %% ../../nbs/2_policies/01_remdm.ipynb #8896dbe5
 def remdm_conf()->Policy:
@@ -152,7 +152,7 @@ def psi_sampler(
     def remask(st):
         sigma = ((1 - share(st))*(1 - st.alpha_s)).clamp(min=0)
         return torch.minimum(sigma, sigma_budget(st)).expand_as(st.p)
-    return Policy(remask=remask)
+    return Policy(remask=remask, reads_network=callable(kappa))
 
 # %% ../../nbs/2_policies/01_remdm.ipynb #3a1f0c0e
 def kappa_of(
@@ -178,7 +178,7 @@ def corrector_rate(
 # %% ../../nbs/2_policies/01_remdm.ipynb #3a1f0c10
 def forward_backward()->Policy:
     "Take one step back along the forward process before each step ahead (arXiv 2205.14987)"
-    return psi_sampler(kappa_of(corrector_rate()))
+    return psi_sampler(kappa_of(corrector_rate()))._replace(reads_network=False)
 
 def dfm(
     most:float=10., # size of the corrector
@@ -186,7 +186,7 @@ def dfm(
 )->Policy:
     "Remask b = most (t (1-t))^power times the gain (discrete flow matching, arXiv 2407.15595)"
     def times(t): return most*t**power*(1 - t)**power
-    return psi_sampler(kappa_of(corrector_rate(times)))
+    return psi_sampler(kappa_of(corrector_rate(times)))._replace(reads_network=False)
 
 # %% ../../nbs/2_policies/01_remdm.ipynb #3a1f0c11
 def _loop_share(u:Tensor, t_on:float, t_off:float, a_on:float)->Tensor:
