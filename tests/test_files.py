@@ -5,7 +5,7 @@ import numpy as np, pandas as pd, pyarrow as pa, pytest
 from hypothesis import given, settings, strategies as st
 
 from remask.core import files as F
-from remask.core.files import located_records, read_records, read_utf8, read_whole, write_whole
+from remask.core.files import located_records, read_records, read_utf8, read_whole, save_json, write_whole
 
 SETTINGS = settings(max_examples=60, deadline=None)
 TEXT = st.text(max_size=20)  # with surrogates, zeros and every line end of Unicode
@@ -35,6 +35,14 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, step):
     else: monkeypatch.setattr(F.Path, 'write_bytes', full)
     with pytest.raises(OSError, match='a.jsonl could not be written .No space left'): write_whole(f, b'new')
     assert [p.name for p in tmp_path.iterdir()] == ['a.jsonl'] and read_whole(f) == b'old'
+
+
+def test_a_value_without_json_leaves_the_old_file_alone(tmp_path):
+    f = tmp_path/'a.json'
+    save_json(f, dict(a=[1, .5, 'ü']), indent=1)
+    assert json.loads(f.read_text()) == dict(a=[1, .5, 'ü']) and f.read_text().count('\n') == 6
+    with pytest.raises(TypeError): save_json(f, dict(a={1}))
+    assert json.loads(f.read_text())['a'][0] == 1 and [*tmp_path.iterdir()] == [f]
 
 
 @pytest.mark.parametrize('read', [read_whole, read_utf8, read_records])
