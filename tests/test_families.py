@@ -162,8 +162,8 @@ WANTED |= dict(llada_tied=WANTED['llada'], mdlm_timed=WANTED['mdlm'], dream_tied
 def test_facts_of_every_family(model):
     case, folder, _ = model
     hub = opened(folder)
-    family, shift, block, tells = WANTED[case]
-    assert hub.facts[:3] == (family, shift, block) and (tells is None or hub.facts.tells == tells)
+    family, shift, block, form = WANTED[case]
+    assert hub.facts[:3] == (family, shift, block) and (form is None or hub.facts.mask_form == form)
     assert hub.facts.picks == (case != 'llada_tied' and not case.startswith('mdlm'))
     assert hub.facts.time == (('timesteps', 'sigma') if case.startswith('mdlm') else ())
     assert hub.ids.mask == (40 if case.startswith('mdlm') else 1)

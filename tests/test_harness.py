@@ -106,7 +106,7 @@ def test_batches_are_of_like_requests_and_like_lengths(hub):
     order = [len(j.ids) for b in got for j in b if b[0].gen == jobs[0].gen]
     assert order == sorted(order, reverse=True)
     # such a model takes no mask of padding
-    facts, hub.facts = hub.facts, hub.facts._replace(tells='')
+    facts, hub.facts = hub.facts, hub.facts._replace(mask_form='')
     try:
         assert all(len({len(j.ids) for j in b}) == 1 for b in batches())
         want = hub.answers(['1+2='], 8, lm.how) + hub.answers(['7='], 8, lm.how)

@@ -90,7 +90,7 @@ def _json(path, text, first): # first: number of its first line
         column = getattr(e, 'colno', 1)
         reason = getattr(e, 'msg', e)
         why = f"is no JSON ({reason}, column {column})"
-        raise ValueError(f"{path}, line {line}: {why}; mend or delete that line") from None
+        raise ValueError(f"{path}, line {line}: {why}; correct or delete that line") from None
 
 def _is_json(text):
     try: json.loads(text)
@@ -174,7 +174,7 @@ def located_records(
     for place, fields in out:
         if isinstance(fields, dict): continue
         what = f"{json.dumps(fields)[:30]} is no record with named fields"
-        raise ValueError(f"{path}, {place}: {what}; mend or delete it")
+        raise ValueError(f"{path}, {place}: {what}; correct or delete it")
     return out
 
 # %% ../../nbs/1_core/01_files.ipynb #5b8aa54d

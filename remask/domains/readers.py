@@ -36,7 +36,7 @@ def write_jsonl(
     write_whole(path, text.encode())
 
 # %% ../../nbs/3_domains/02_readers.ipynb #ff6d5f5f
-_HOW = 'mend or delete that line, or convert the original again with `remask data`'
+_HOW = 'correct or delete that line, or convert the original again with `remask data`'
 
 def _graph(d, n_max):
     "The graph of a record (a dict)"
@@ -343,7 +343,7 @@ def read_resplan(
         except (ValueError, TypeError, KeyError) as e:
             at = f"plan {place}" if pickled else place
             why = f"{e} is missing" if isinstance(e, KeyError) else e
-            raise ValueError(f"{path}, {at}: {why}; mend or delete it, or get the file again") from e
+            raise ValueError(f"{path}, {at}: {why}; correct or delete it, or get the file again") from e
     return out
 
 # %% ../../nbs/3_domains/02_readers.ipynb #01012cc6
@@ -403,7 +403,7 @@ def read_housegan(
     for f, (place, d) in ((f, r) for f in files for r in located_records(f)):
         try: _keep(_housegan(d, out.report), n_max, out)
         except (ValueError, TypeError) as e:
-            raise ValueError(f"{f}, {place}: {e}; mend or delete it") from e
+            raise ValueError(f"{f}, {place}: {e}; correct or delete it") from e
     return out
 
 # %% ../../nbs/3_domains/02_readers.ipynb #654834b1

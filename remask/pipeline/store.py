@@ -69,12 +69,12 @@ _LOST = 'files of the store are gone: run git checkout -- .dvcstore and try agai
 _OWN = 'it is a result of your own that is kept nowhere: dvc repro makes it again'
 
 def remedy(
-    said:str, # DVC's message
+    message:str, # DVC's message
     lost:bool, # files of the store were deleted
 )->str: # one sentence
     "Choose the remedy for a store that cannot be read"
     for sign, sentence in _REMEDIES:
-        if sign in said.lower(): return sentence
+        if sign in message.lower(): return sentence
     return _LOST if lost else _OWN
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #4d93b58a
@@ -95,5 +95,5 @@ def pull()->None:
         if names: sys.exit(f"remask: {names}: not one of the project's files; move yours to inputs/")
         _pull_missing()
     except (DvcException, SCMError, OSError) as e:
-        said = ' '.join(str(e).split())
-        sys.exit(f"remask: DVC says: {said}\nremask: {remedy(said, _lost())}")
+        message = ' '.join(str(e).split())
+        sys.exit(f"remask: DVC says: {message}\nremask: {remedy(message, _lost())}")

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Callable
 import torch
 from torch import Tensor
-from ..core.tokens import real, restrict, top
+from ..core.tokens import real, restrict, row_sum, top
 from ..core.sampler import Policy, Process, StepState, confidence
-from .remdm import as_function, psi_score, row_sum, sigma_budget, strategy_sigma
+from .remdm import as_function, psi_score, sigma_budget, strategy_sigma
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #4f2b0d01
 def random_score(st:StepState)->Tensor: # (B,L)
