@@ -79,7 +79,7 @@ repro-all: pull ## every domain
 	@$(BIN)/dvc repro
 	@echo "what each stage took when it was last run:" && $(BUDGET)
 
-exactness: pull ## every method against exact truth: chains and 4x4 Sudoku
+exactness: pull ## every method with an exact denoiser: chains and 4x4 Sudoku
 	@$(BIN)/dvc repro exactness
 	@echo "remask: the tables are reports/exactness/exactness.md, the pictures beside it; make ui shows the curves"
 
