@@ -38,8 +38,8 @@ def boxed(
     if not ends: return None
     rest = text[ends[-1]:]
     if rest[0] == '{': return _closed(rest)
-    word = re.match(r'[^\s$.,]+', rest)
-    return word[0] if word else None
+    word = re.match(r'\$?([^\s$.,]+)', rest)
+    return word[1] if word else None
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #4bf4953e
 _SIGNS = {0xFF01 + k: chr(0x21 + k) for k in range(94)}

@@ -164,13 +164,14 @@ def generate(self:MaskedModel,
     **kwargs, # do_sample, temperature, top_p: they override generation_kwargs
 )->list: # texts
     "Generate an answer to each prompt"
+    lm = _loaded(self)
     if min_out_len not in (None, 0, 1):
         raise ValueError(f"min_out_len={min_out_len}: the sampler has no least length; "
                          "diff_logits_eos_inf=True gives answers of full length")
     stops = [*stopping_criteria, *self.settings.stop_words]
     asked = self.generation_kwargs | kwargs | dict(max_gen_toks=max_out_len, until=stops)
     requests = [_request(_text(self, prompt), asked, k) for k, prompt in enumerate(inputs)]
-    return _loaded(self).generate_until(requests, disable_tqdm=True)
+    return lm.generate_until(requests, disable_tqdm=True)
 
 # %% ../../nbs/5_lm/06_opencompass.ipynb #f0a535ad
 def _token_ids(model, text): return model.tokenizer(text, add_special_tokens=False)['input_ids']
@@ -181,12 +182,13 @@ def get_ppl(self:MaskedModel,
     mask_length:Iterable|None=None, # number of first tokens of each that are context
 )->np.ndarray: # average -log p a token
     "Bound the average -log p of texts"
+    lm = _loaded(self)
     coded = [_token_ids(self, _text(self, prompt, False)) for prompt in inputs]
     given = [0]*len(coded) if mask_length is None else list(mask_length)
     for k, (ids, P) in enumerate(zip(coded, given, strict=True)):
         if not 0 <= P < len(ids):
             raise ValueError(f"input {k}: of {len(ids)} tokens the first {P} are not scored: none is left")
-    scored = _loaded(self).score(list(zip(coded, given)), disable_tqdm=True)
+    scored = lm.score(list(zip(coded, given)), disable_tqdm=True)
     def average(result, ids, P): return -result[0]/(len(ids) - P)
     return np.array([*map(average, scored, coded, given)])
 
