@@ -270,8 +270,10 @@ def function(folder):
 
 def test_without_a_tokenizer_texts_are_refused(function):
     ids = torch.full((1, 6), 5)
-    for use in lambda: function.read(ids, 2), lambda: function.rows(['1'], 4), lambda: function.coded(['1']):
-        with pytest.raises(ValueError, match='the callable: has no tokenizer; it takes ids'): use()
+    why = 'the callable: has no tokenizer; it takes ids and no texts'
+    with pytest.raises(ValueError, match=why): function.read(ids, 2)
+    with pytest.raises(ValueError, match=why): function.rows(['1'], 4)
+    with pytest.raises(ValueError, match=why): function.coded(['1'])
 
 
 def test_a_folder_without_the_files_of_its_tokenizer_is_refused(folder, tmp_path):

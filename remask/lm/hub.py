@@ -46,7 +46,8 @@ def _config_and_tokenizer(path, trust):
         raise ValueError(f"{path}: could not be loaded (the model brings its own code); its own code is run "
                          "with trust_remote_code=True")
     tokenizer = _open(AutoTokenizer.from_pretrained, path, trust_remote_code=trust)
-    if len(tokenizer) <= len(tokenizer.all_special_ids): # what transformers makes of a folder without its files
+    special = tokenizer.all_special_ids
+    if len(tokenizer) <= len(special): # what transformers makes of a folder without its files
         raise ValueError(f"{path}: its tokenizer has no tokens but the special ones; its files are missing")
     return config, tokenizer
 
