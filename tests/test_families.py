@@ -187,7 +187,7 @@ def test_the_probe_costs_at_most_ten_passes(model, monkeypatch):
 
 
 @pytest.mark.parametrize('case', [*OWN])
-def test_half_precision(tmp_path, case):
+def test_the_same_facts_are_found_in_half_precision(tmp_path, case):
     "The same facts are found in bfloat16"
     saved(tmp_path, case)
     half, full = opened(tmp_path, dtype='bfloat16'), opened(tmp_path)

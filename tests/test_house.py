@@ -144,7 +144,7 @@ def test_every_cell_has_an_id_of_its_own(path):
 
 
 @pytest.mark.parametrize('path', LIBRARY + EXPERIMENTS, ids=ids)
-def test_lengths(path):
+def test_cells_lines_and_notebooks_are_short(path):
     cs = cells(path)
     assert len(cs) <= MOST_CELLS and path.stat().st_size <= MOST_BYTES, (len(cs), path.stat().st_size)
     code = [c for c in cs if is_code(c)]
@@ -192,7 +192,7 @@ MOST_ARGUMENTS = dict(
 
 
 @pytest.mark.parametrize('path', LIBRARY, ids=ids)
-def test_rhythm(path):
+def test_code_is_shown_and_explained(path):
     "At most two exported cells in a row and five code cells without prose; most exports are shown"
     run = silent = shown = total = todo = 0
     for c in cells(path):
@@ -312,7 +312,7 @@ def test_statements_are_short_on_average():
         check_density(name, texts, mean=mean, above=.02, lambdas=.01)
 
 
-# Notebooks whose demonstrations are still denser than the others may be; one that is rewritten leaves this list
+# Notebooks whose demonstrations are still denser than others may be; one that is rewritten is taken off
 DENSE = """
     0_start/01_tour 0_start/02_your_model 1_core/02_tokens 1_core/03_exact 1_core/04_plot
     1_core/05_schedules 1_core/06_rate_network 1_core/08_denoiser 1_core/10_train 1_core/11_sampler

@@ -104,7 +104,7 @@ def fives(folder, **how):
     return model
 
 
-def test_lengths(folder):
+def test_an_answer_is_as_long_as_its_setting_or_else_as_the_call_asks(folder):
     fixed, free = fives(folder), fives(folder, gen_length=None, gen_steps=None)
     assert fixed.generate(['1'], 3) + fixed.generate(['1'], 50) == ['555', '5'*8]
     assert set(fixed.lm.hub.seen) == {2 + 8}
@@ -134,7 +134,7 @@ def test_stops_and_ends(folder):
     ([*human('a'), dict(role='BOT', prompt='')], [('user', 'a')]), (['x', *human('a')], [('user', 'x\na')]),
     ([dict(role='user', content='a')], [('user', 'a')]),
     ([dict(section='round', pos='begin'), *human('a')], [('user', 'a')])])
-def test_messages(prompt, want): assert [(m['role'], m['content']) for m in messages(prompt)] == want
+def test_adjacent_parts_of_one_role_are_one_message(prompt, want): assert [(m['role'], m['content']) for m in messages(prompt)] == want
 
 
 def test_prompts_reach_the_model_as_they_are_meant(folder):
