@@ -134,7 +134,8 @@ def test_stops_and_ends(folder):
     ([*human('a'), dict(role='BOT', prompt='')], [('user', 'a')]), (['x', *human('a')], [('user', 'x\na')]),
     ([dict(role='user', content='a')], [('user', 'a')]),
     ([dict(section='round', pos='begin'), *human('a')], [('user', 'a')])])
-def test_adjacent_parts_of_one_role_are_one_message(prompt, want): assert [(m['role'], m['content']) for m in messages(prompt)] == want
+def test_adjacent_parts_of_one_role_are_one_message(prompt, want):
+    assert [(m['role'], m['content']) for m in messages(prompt)] == want
 
 
 def test_prompts_reach_the_model_as_they_are_meant(folder):
