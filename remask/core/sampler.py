@@ -182,12 +182,11 @@ class Process(NamedTuple):
     space: TokenSpace
 
 # %% ../../nbs/1_core/11_sampler.ipynb #d1a7c0ea
-def _drafted(space, logits, x, at, draw, u):
-    # legal logits, x with the positions `at` filled by a draw, and the probability of every token
-    logits = restrict(space, logits)
+def _drafted(logits, x, at, draw, u):
+    # x with the positions `at` filled by a draw, and the probability of every token
     draft = torch.where(at, draw(logits, u), x)
     p = logits.double().softmax(-1)
-    return logits, draft, p.gather(-1, draft[..., None])[..., 0]
+    return draft, p.gather(-1, draft[..., None])[..., 0]
 
 def _further(noise, k):
     # the uniforms of the k-th further evaluation of a step
@@ -218,15 +217,16 @@ def _before(proc, rows, t, s, noise, step):
 # %% ../../nbs/1_core/11_sampler.ipynb #0fb88c95
 def _evaluated(proc, st, draw, noise, step, asked=None):
     # the state after an evaluation of the rows `asked` (B,) only; the others have p = NaN and no draft, -1
-    every = torch.ones(len(st.x), dtype=torch.bool, device=st.x.device)
-    rows = (every if asked is None else asked)[:, None]
-    out = proc.denoise(st.x, st.t, real(proc.space, st.x) & rows)
+    ok, rows = real(proc.space, st.x), slice(None)
+    if asked is not None: ok, rows = ok & asked[:, None], asked
+    out = proc.denoise(st.x, st.t, ok)
+    logits = restrict(proc.space, out.logits)
     u = noise(step, DRAW, st.x.shape[1])
-    logits, draft, p = _drafted(proc.space, out.logits, st.x, st.masked & rows, draw, u)
+    draft, p = st.x.masked_fill(st.masked, -1), st.p.clone()
+    draft[rows], p[rows] = _drafted(logits[rows], st.x[rows], st.masked[rows], draw, u[rows])
     def reevaluate(x, at, t, k):
         x = torch.where(at, proc.space.mask, x)
         return observe(proc, x, st.psi, st.ours, t, st.s, draw, _further(noise, k), step)
-    draft, p = draft.where(rows | ~st.masked, -1), p.where(rows, torch.nan)
     return replace(st, draft=draft, logits=logits, p=p, heads=out.heads, reevaluate=reevaluate, draw=draw)
 
 # %% ../../nbs/1_core/11_sampler.ipynb #4ef4f12a
