@@ -1,4 +1,4 @@
-"""The project in folders with unusual names: each keeps its own store of results, and nothing is written beside it."""
+"""The project in folders with unusual names: each has a store of its own, and nothing lies beside it."""
 import pytest
 from remask.pipeline.tracking import log_run, open_experiment, runs
 
