@@ -1,5 +1,5 @@
 """The pipeline's configuration agrees with the library, and a stage refuses what it does not know."""
-import copy, json, pathlib, re, subprocess, sys
+import copy, json, pathlib, re, shlex, subprocess, sys
 import networkx as nx, nbformat, pytest, yaml
 from dvc.repo import Repo
 from remask.pipeline import stages
@@ -181,7 +181,7 @@ def test_a_foreign_model_takes_nothing_from_a_profile():
 
 @pytest.mark.parametrize('name', STAGES)
 def test_an_unknown_parameter_is_fatal(name):
-    with pytest.raises(ValueError, match=rf'{name}.ipynb: has no parameter sampels; it takes \w+, '):
+    with pytest.raises(ValueError, match=rf'{name}.ipynb: has no parameter sampels; .*it takes \w+, '):
         select_parameters(stage(name), PARAMS['run'], dict(sampels=3))
 
 
@@ -190,6 +190,58 @@ def test_an_unknown_item_is_fatal_and_the_known_ones_are_named():
         first = next(iter(PARAMS[section]))
         with pytest.raises(ValueError, match=f"no {key} 'nonsense' under `{section}`; it knows {first}"):
             stage_params(PARAMS, {key: 'nonsense'})
+
+
+SAMPLE = 'sample data=plans method=llada_topp09_no_remask'
+
+
+@pytest.mark.parametrize('words, near', [
+    (f'{SAMPLE} sampels=3', 'no parameter sampels; did you mean samples'),
+    ('sample data=plans method=llada_topp09_no_remsk', 'did you mean llada_topp09_no_remask'),
+    ('smaple data=plans', 'did you mean sample'),
+])
+def test_what_is_not_known_is_answered_by_the_nearest_name(monkeypatch, words, near):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ValueError, match=re.escape(near)): run_stage(words.split())
+
+
+@pytest.mark.parametrize('words, why', [
+    (f'{SAMPLE} samples=0', 'samples is 0; write a whole number from 1'),
+    (f'{SAMPLE} steps=-1', 'steps is -1; write a whole number from 1'),
+    (f'{SAMPLE} seeds=[]', 'seeds is []; write one seed or more'),
+    (f'{SAMPLE} seeds=[1,1]', 'seeds is [1, 1]; write one seed or more, each a whole number and none twice'),
+    ('sample_text text=teacher family=competing text_rows=0', 'text_rows is 0; write a whole number'),
+    ('answers quiz=arithmetic decoder=ups answer_steps=0.5', 'answer_steps is 0.5; write a whole number'),
+])
+def test_a_size_that_leaves_nothing_to_compute_is_one_sentence_before_any_work(monkeypatch, words, why):
+    def runs(*args): raise AssertionError('the notebook was run')
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(stages, 'run_notebook', runs)
+    with pytest.raises(ValueError, match=re.escape(why)) as e: run_stage(shlex.split(words))
+    assert '\n' not in str(e.value)
+
+
+def test_no_default_and_no_profile_is_refused_for_its_size():
+    for name in STAGES:
+        assert not [k for k, v in declared_parameters(stage(name)).items() if stages.size_fault(k, v)], name
+    for path in (ROOT/'profiles').glob('*.yaml'):
+        profile = yaml.safe_load(path.read_text())
+        values = profile['run'] | profile.get('comparisons', {}).get('main', {})
+        assert 'text_rows' in values and not [k for k, v in values.items() if stages.size_fault(k, v)], path
+
+
+@pytest.mark.parametrize('section, value', [('data', ['plans']), ('methods', 'all'), ('run', 'laptop')])
+def test_a_section_of_a_wrong_type_is_named(tmp_path, section, value):
+    (tmp_path/'p.yaml').write_text(yaml.safe_dump(PARAMS | {section: value}))
+    with pytest.raises(ValueError, match=f'`{section}` is .*; write a name and its values') as e:
+        read_params(tmp_path/'p.yaml')
+    assert '\n' not in str(e.value)
+
+
+def test_an_entry_that_is_no_names_with_values_is_named():
+    wrong = PARAMS | dict(data=dict(mine='inputs/mine.jsonl'))
+    with pytest.raises(ValueError, match="`data.mine` is 'inputs/mine.jsonl'; write"):
+        stage_params(wrong, dict(data='mine'))
 
 
 @pytest.mark.parametrize('lost', ['run', 'data', 'processes', 'methods'])
