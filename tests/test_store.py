@@ -1,5 +1,5 @@
 """What a pull from the store says when it fails: the line of DVC, the cause and the command that helps."""
-import hashlib, os, re, shutil, subprocess
+import hashlib, re, shutil, subprocess
 import pytest, yaml
 from dvc.repo import Repo
 from remask.pipeline import store
@@ -89,16 +89,28 @@ def test_a_file_of_your_own_in_data_is_moved_by_the_command_and_never_becomes_pi
     assert (project/'inputs/my plans.jsonl').read_text() == 'mine\n'
 
 
-@pytest.mark.parametrize('name', ['data/plans.jsonl', 'build/net/notes'])
-def test_a_file_that_a_pull_would_overwrite_is_moved_by_the_command(project, name):
+UNSAVED = "remask: DVC says: Can't remove the following unsaved files"
+
+
+def test_data_that_were_changed_are_moved_by_the_command(project):
     store.pull()
-    (project/name).write_text('mine\n')
+    (project/'data/plans.jsonl').write_text('mine\n')
     printed = refusal()
-    assert printed.startswith("remask: DVC says: Can't remove the following unsaved files")
-    assert f"yours differs from the project's: mkdir -p inputs && mv {name} inputs/" in printed
+    assert printed.startswith(UNSAVED)
+    assert "yours differs from the project's: mkdir -p inputs && mv data/plans.jsonl inputs/" in printed
     follow(printed)
     store.pull()
-    assert (project/'inputs'/os.path.basename(name)).read_text() == 'mine\n'
+    assert (project/'inputs/plans.jsonl').read_text() == 'mine\n'
+
+
+def test_results_that_differ_are_deleted_by_the_command(project):
+    store.pull()
+    (project/'build/net/net.txt').write_text('mine\n')
+    printed = refusal()
+    assert printed.startswith(UNSAVED) and 'keep in inputs/ what you need' in printed
+    subprocess.run(re.search(r'rm build/net/net.txt', printed).group(), shell=True, check=True)
+    store.pull()
+    assert (project/'build/net/net.txt').read_text() == NETWORK
 
 
 def test_a_full_disk_is_no_damaged_store(project, monkeypatch):

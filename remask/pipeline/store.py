@@ -94,11 +94,16 @@ def _unsaved(said): # the files in DVC's refusal to remove them
     lines = rest.splitlines()[1:] if refusal else []
     return [os.path.relpath(line) for line in lines if line.strip()]
 
+def _set_aside(paths): # inputs are kept, and results can be made again
+    inputs = all(path.startswith('data/') for path in paths)
+    command = _move(paths) if inputs else f"keep in inputs/ what you need, then rm {shlex.join(paths)}"
+    return f"yours differs from the project's: {command}, and try again"
+
 def remedy(
     said:str, # DVC's message
 )->str: # one sentence
     "Choose the remedy for a store that cannot be read"
-    if unsaved := _unsaved(said): return f"yours differs from the project's: {_move(unsaved)}, and try again"
+    if unsaved := _unsaved(said): return _set_aside(unsaved)
     found = [sentence for sign, sentence in _REMEDIES if sign in said.lower()]
     return found[0] if found else 'dvc pull -v -r store says more'
 
