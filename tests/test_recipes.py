@@ -1,9 +1,11 @@
 """Every command of README.md, word for word, in a fresh clone, at the sizes of the profile `smoke`."""
-import hashlib, json, os, pathlib, re, shutil, signal, subprocess, sys
+import hashlib, json, os, pathlib, pickle, re, shutil, signal, subprocess, sys, time
 import numpy as np, pytest, torch, yaml
 from ruamel.yaml import YAML
 from scipy.io import savemat
 from remask.pipeline import store
+from remask.pipeline.stages import read_params
+from remask.pipeline.tracking import open_experiment, runs
 from remask.core.files import open_tensors
 from remask.domains.text import Vocabulary
 
@@ -66,8 +68,16 @@ FRONT = [
     'make answers',
     'make ablations',
 ]
+EXPERIMENTS = [
+    'dvc exp run --temp -n first compare',
+    'dvc exp run --queue -n second -S run.steps=10 compare',
+    'dvc queue start',
+    'dvc exp show',
+    'dvc exp apply second',
+]
 OTHERS = [
     'dvc metrics diff HEAD~1', 'dvc plots show', 'remask dependencies',
+    *EXPERIMENTS,
     'nbdev_export',
     'nbdev_clean',
     'remask profile smoke',
@@ -352,26 +362,66 @@ def test_the_rest_of_your_own_text(project, own_text):
 
 # ---- your own plans
 
+FIELDS = 'name', 'boundary', 'order', 'rType', 'rBoundary', 'gtBox', 'gtBoxNew', 'rEdge'
+QUIRKS = [  # rooms, edges as they are recorded
+    ([5], np.zeros((0, 3))),                         # one room, no edge
+    ([7, 1], [[0, 1, 3]]),                           # one edge
+    ([7, 1, 0], [[0, 0, 4], [2, 0, 2], [0, 1, 5], [0, 1, 6]]),   # a loop, an edge turned round, one twice
+    ([], np.zeros((0, 3))),                          # no room
+    (range(9), [[0, 1, 2]]),                         # more rooms than fit
+]
+
+
+def record(types, edges):
+    "The fields of a record of Graph2Plan's release, as MATLAB keeps them"
+    n = len(types)
+    boxes = np.zeros((n, 4), np.uint8)
+    column = np.array([*types], np.uint8).reshape(n, 1)
+    outline = np.zeros((n, 1), object)
+    edges = np.array(edges, np.uint8)
+    return 'a', boxes, column, column, outline, boxes, boxes, edges
+
+
 def mat(path, n):
-    "A file of the form of Graph2Plan's release"
-    data = np.empty(n, object)
-    for k in range(n):
-        types, edges = [7, 1, 0, 2 + k % 3], [[0, 1, k % 10], [1, 2, 9], [0, 3, k % 7]]
-        data[k] = dict(rType=np.array(types), rEdge=np.array(edges))
-    savemat(path, dict(data=data))
+    "A file of the form of Graph2Plan's release: one row of records, some of them odd"
+    plain = [([7, 1, 0, 2 + k % 3], [[0, 1, k % 10], [1, 2, 9], [0, 3, k % 7]]) for k in range(n)]
+    data = np.empty((1, n + len(QUIRKS)), [(name, object) for name in FIELDS])
+    for k, (types, edges) in enumerate(plain + QUIRKS): data[0, k] = record(types, edges)
+    savemat(path, dict(data=data), do_compression=True)
 
 
-def test_converting_your_own_plans_and_proving_the_pinned_ones(project):
+def pickled(path, n):
+    "A file of the form of ResPlan's release"
+    shapely = pytest.importorskip('shapely')
+    def plan(k):
+        rooms = [shapely.box(10*i, 0, 10*i + 9, 9 + i + k) for i in range(4)]
+        bedrooms = shapely.MultiPolygon(rooms[2:])
+        stair = shapely.box(0, 50, 5, 55)
+        return dict(living=rooms[0], kitchen=rooms[1], bedroom=bedrooms, stair=stair, unitType='A')
+    path.write_bytes(pickle.dumps([plan(k) for k in range(n)]))
+
+
+def test_the_real_plans_are_read_by_the_commands_of_the_page(project):
     mat(project/'data.mat', 60)
+    pickled(project/'ResPlan.pkl', 3)
     def converts(step): return step.startswith(('mkdir', 'remask data'))
-    follow(project, 'Your own plans', only=converts)
-    lines = (project/'inputs/mine.jsonl').read_text().splitlines()
-    assert len(lines) == 60 and json.loads(lines[3])['types'] == [7, 1, 0, 2]
+    printed = follow(project, 'Your own plans', only=converts)
+    graphs = [json.loads(line) for line in (project/'inputs/mine.jsonl').read_text().splitlines()]
+    assert len(graphs) == 63 and graphs[3]['types'] == [7, 1, 0, 2]
+    assert [len(g['types']) for g in graphs[60:]] == [1, 2, 3]
+    assert graphs[62]['edges'] == [[0, 1, 6], [0, 2, 7]]     # the last of two, and 2 turned round
+    report = printed['remask data data.mat --to inputs/mine.jsonl']
+    counts = ['1 self-loops dropped', '1 edges turned round', '1 duplicate edges overwritten',
+              '1 skipped: no rooms', '1 skipped: more than 8 rooms', '65 records read']
+    assert all(count in report for count in counts), report
+    plans = [json.loads(line) for line in (project/'inputs/resplan.jsonl').read_text().splitlines()]
+    assert [sorted(g['types']) for g in plans] == [[0, 1, 2, 7]]*3
 
 
 @pytest.mark.slow
 def test_comparing_on_your_own_plans(project):
     mat(project/'data.mat', 60)
+    pickled(project/'ResPlan.pkl', 60)
     printed = follow(project, 'Your own plans')
     assert 'up to date' in printed['dvc status data.dvc']
     page = (project/'reports'/'mine'/'comparison.md').read_text()
@@ -447,6 +497,33 @@ def test_a_change_that_trains_the_same_is_recorded(tmp_path):
     assert module in shell(at, f'dvc status {names}')
     assert 'dvc.lock' in shell(at, 'make commit')
     assert 'up to date' in shell(at, f'dvc status {names}')
+
+
+def recorded(at):
+    "The steps of the live runs of the methods in the project's store"
+    found = runs(open_experiment(at, 'bubble-diagrams'))
+    return {r.data.params['steps'] for r in found if 'steps' in r.data.params}
+
+
+@pytest.mark.slow
+def test_experiments_run_beside_the_working_tree_and_are_recorded_in_the_project(tmp_path):
+    at = clone(tmp_path/'remask')
+    shell(at, 'make pull')
+    shell(at, 'remask profile smoke')
+    shell(at, 'git commit -qam small')
+    run, queue, start, show, apply = EXPERIMENTS
+    shell(at, run)
+    assert recorded(at) == {'12'}
+    shell(at, queue)
+    shell(at, start)
+    while 'Success' not in (printed := shell(at, 'dvc queue status')):
+        assert 'Failed' not in printed
+        time.sleep(2)
+    assert recorded(at) == {'10'}
+    assert {'first', 'second'} <= set(re.findall(r'\w+', shell(at, show)))
+    shell(at, apply, ok=False)                     # reports what nobody has made here
+    assert read_params(at/'params.yaml')['run']['steps'] == 10
+    assert 'up to date' in shell(at, 'dvc status compare')
 
 
 @pytest.mark.slow
