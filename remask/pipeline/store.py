@@ -89,8 +89,8 @@ _REMEDIES = (
     ('not inside of a dvc repository', 'there is no .dvc folder here: get the project with git clone'),
     ('checkout failed', _LOST), ('failed to download', _LOST), ('.dvcstore', _LOST))
 
-def _unsaved(said): # the files in DVC's refusal to remove them
-    _, refusal, rest = said.partition('unsaved files without confirmation')
+def _unsaved(message): # the files in DVC's refusal to remove them
+    _, refusal, rest = message.partition('unsaved files without confirmation')
     lines = rest.splitlines()[1:] if refusal else []
     return [os.path.relpath(line) for line in lines if line.strip()]
 
@@ -100,11 +100,11 @@ def _set_aside(paths): # inputs are kept, and results can be made again
     return f"yours differs from the project's: {command}, and try again"
 
 def remedy(
-    said:str, # DVC's message
+    message:str, # DVC's message
 )->str: # one sentence
     "Choose the remedy for a store that cannot be read"
-    if unsaved := _unsaved(said): return _set_aside(unsaved)
-    found = [sentence for sign, sentence in _REMEDIES if sign in said.lower()]
+    if unsaved := _unsaved(message): return _set_aside(unsaved)
+    found = [sentence for sign, sentence in _REMEDIES if sign in message.lower()]
     return found[0] if found else 'dvc pull -v -r store says more'
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #a1f07814
@@ -142,6 +142,6 @@ def pull()->None:
     with _reasons() as reasons:
         try: _pull_missing()
         except (DvcException, SCMError, OSError, DatabaseError) as e:
-            said = '\n'.join([*reasons[:1], str(e)])
-            one_line = ' '.join(said.split())
-            sys.exit(f"remask: DVC says: {one_line}\nremask: {remedy(said)}")
+            message = '\n'.join([*reasons[:1], str(e)])
+            one_line = ' '.join(message.split())
+            sys.exit(f"remask: DVC says: {one_line}\nremask: {remedy(message)}")
