@@ -88,7 +88,7 @@ def test_a_stage_runs_in_any_folder_of_the_project(project, folder):
 def test_a_stage_runs_where_the_home_folder_cannot_be_written(project):
     printed = prepares(project, '.', HOME='/dev/null', XDG_CACHE_HOME='', XDG_CONFIG_HOME='')
     assert 'writable' not in printed and 'temporary' not in printed
-    assert (project/'build/home/ipythondir').is_dir()
+    assert (project/'build/caches/ipythondir').is_dir()
 
 
 def test_dvc_finds_the_data_and_the_networks_without_a_home_folder(project):

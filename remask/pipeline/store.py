@@ -47,7 +47,8 @@ def _missing(kind, outs, deleted): # the names of stages with a missing output, 
         always = kind.endswith('.dvc')   # the data, without which nothing can be made
         return bool(out.hash_info) and (always or _in_reach(out.hash_info.value, deleted))
     there = [is_there(out) for out in outs]
-    names = [out.stage.addressing for out, known in zip(outs, there) if known and out.status()]
+    wanted = [out for out, known in zip(outs, there) if known and out.status()]
+    names = [out.stage.addressing for out in wanted]
     return [kind] if names and all(there) else [*dict.fromkeys(names)]
 
 def pinned_targets(
@@ -71,8 +72,9 @@ def untracked_files(
     outs = yaml.safe_load(pointer.read_text())['outs']
     pinned = {pointer.parent/out['path'] for out in outs}
     folders = {path.parent for path in pinned}
-    found = {p for folder in folders for p in folder.rglob('*') if p.is_file()}
-    return [str(p) for p in sorted(found - pinned)]
+    found = [p for folder in folders for p in folder.rglob('*')]
+    own = sorted({*filter(Path.is_file, found)} - pinned)
+    return [*map(str, own)]
 
 def _move(paths): # the command that moves files to inputs/
     return f"mkdir -p inputs && mv {shlex.join(paths)} inputs/"
@@ -80,15 +82,17 @@ def _move(paths): # the command that moves files to inputs/
 # %% ../../nbs/7_pipeline/03_store.ipynb #81bd601d
 _FULL = 'the disk is full: free some space and try again'
 _LOST = 'files of the store are gone: run git checkout -- .dvcstore and try again'
-_REMEDIES = (
+_REMEDIES:tuple = (
     ('no space left', _FULL), ('quota exceeded', _FULL), ('disk is full', _FULL),
     ('permission denied', 'this folder cannot be written: take one that is yours'),
-    ('read-only file system', 'this folder cannot be written: take one that is yours'),
+    ('read-only file system', 'this folder cannot be written: take one that is yours'))
+_REMEDIES += (
     ('acquire lock', 'another command of DVC is at work here: wait until it ends and try again'),
     ('not a git repository', 'there is no .git folder here: get the project with git clone, or run git init'),
-    ('not inside of a dvc repository', 'there is no .dvc folder here: get the project with git clone'),
-    ('checkout failed', _LOST), ('failed to download', _LOST), ('.dvcstore', _LOST))
+    ('not inside of a dvc repository', 'there is no .dvc folder here: get the project with git clone'))
+_REMEDIES += (('checkout failed', _LOST), ('failed to download', _LOST), ('.dvcstore', _LOST))
 
+# %% ../../nbs/7_pipeline/03_store.ipynb #2daa2516
 def _unsaved(message): # the files in DVC's refusal to remove them
     _, refusal, rest = message.partition('unsaved files without confirmation')
     lines = rest.splitlines()[1:] if refusal else []
@@ -115,8 +119,9 @@ class _Reasons(logging.Handler):
         self.lines:list = []
 
     def emit(self, record):
-        cause = record.exc_info and record.exc_info[1]
-        self.lines.append(f"{record.getMessage()}: {cause}" if cause else record.getMessage())
+        line = record.getMessage()
+        if record.exc_info: line += f": {record.exc_info[1]}"
+        self.lines.append(line)
 
 @contextmanager
 def _reasons()->Iterator[list]:
