@@ -177,6 +177,15 @@ def test_a_foreign_model_takes_nothing_from_a_profile():
     assert select_parameters(stage('llada'), stage_params(PARAMS, {}, entries(defaults)), {}) == {}
 
 
+@pytest.mark.parametrize('name', STAGES)
+def test_a_stage_that_trains_sets_the_seed(name):
+    "Otherwise a second run writes other bytes"
+    cells = [c.source for c in nbformat.read(stage(name), 4).cells if c.cell_type == 'code']
+    code = '\n'.join(cells)
+    first = re.search(r'\b(fit|finetune)\(', code)
+    assert not first or 'torch.manual_seed(' in code[:first.start()]
+
+
 # ---- refusals
 
 @pytest.mark.parametrize('name', STAGES)
