@@ -421,7 +421,7 @@ def test_comparing_on_your_own_plans(project):
     pickled(project/'ResPlan.pkl', 60)
     printed = follow(project, 'Your own plans')
     assert 'up to date' in printed['dvc status data.dvc']
-    page = (project/'reports'/'mine'/'comparison.md').read_text()
+    page = (project/'reports'/'mine-main'/'comparison.md').read_text()
     assert 'llada_topp09_remdm_confidence_tsw05' in page
     about = open_tensors(project/'build/prepare/mine/tokens.safetensors')[1]
     assert about['source'] == 'inputs/mine.jsonl' and lock(project)['train@mine-v1']
