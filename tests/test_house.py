@@ -217,7 +217,7 @@ NOT_EXPORTED = {
 }
 
 MAY = {
-    ('10_train', 'seeding')
+    ('11_train', 'seeding')
 }  # dropout draws from the global generator and from no other: to resume exactly is to seed it
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['write_whole', 'short_digest', 'read_whole', 'read_utf8', 'begins_json', 'Located', 'located_records', 'read_records',
-           'save_tensors', 'open_tensors', 'save_net', 'load_net']
+           'append_line', 'whole_lines', 'save_tensors', 'open_tensors', 'save_net', 'load_net']
 
 # %% ../../nbs/1_core/01_files.ipynb #a5038d18
 import gzip, hashlib, json, os, zlib
@@ -154,6 +154,11 @@ class Located(NamedTuple):
     place: str # 'line 3' of a file of lines, 'record 3' of any other
     fields: dict
 
+def _check_fields(path, place, fields):
+    if isinstance(fields, dict): return
+    what = f"{json.dumps(fields)[:30]} is no record with named fields"
+    raise ValueError(f"{path}, {place}: {what}; mend or delete it")
+
 def located_records(
     path:Path|str, # JSON lines or an array (packed with gzip or not), Parquet, Arrow
 )->list: # of Located, at least one
@@ -161,10 +166,7 @@ def located_records(
     path = Path(path)
     out = [Located(*pair) for pair in _placed(path, read_whole(path))]
     if not out: raise ValueError(f"{path} holds no records: name another file")
-    for place, fields in out:
-        if isinstance(fields, dict): continue
-        what = f"{json.dumps(fields)[:30]} is no record with named fields"
-        raise ValueError(f"{path}, {place}: {what}; mend or delete it")
+    for place, fields in out: _check_fields(path, place, fields)
     return out
 
 # %% ../../nbs/1_core/01_files.ipynb #5b8aa54d
@@ -173,6 +175,25 @@ def read_records(
 )->list: # of dicts, at least one
     "Read the records of a file; raise an error that names file and place where one cannot be read"
     return [r.fields for r in located_records(path)]
+
+# %% ../../nbs/1_core/01_files.ipynb #34dbd4f2
+def append_line(
+    path:Path|str, # JSON lines
+    entry:dict,
+)->None:
+    "Append one line to a log in one write"
+    line = json.dumps(entry) + '\n'
+    with open(path, 'ab', buffering=0) as f: f.write(line.encode())
+
+def whole_lines(
+    path:Path|str, # JSON lines; no file is an empty one
+)->list: # of dicts
+    "Read a log without its torn last line; raise ValueError naming file and line where another is damaged"
+    text = Path(path).read_text() if Path(path).is_file() else ''
+    *lines, torn = text.split('\n')
+    entries = [_json(path, line, k) for k, line in enumerate(lines, 1)]
+    for k, entry in enumerate(entries, 1): _check_fields(path, f'line {k}', entry)
+    return entries
 
 # %% ../../nbs/1_core/01_files.ipynb #ca945f01
 def save_tensors(
