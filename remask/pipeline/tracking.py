@@ -17,6 +17,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from ..core.files import whole_lines
 
 # %% ../../nbs/7_pipeline/02_tracking.ipynb #83ff06a6
 class Experiment(NamedTuple):
@@ -164,12 +165,19 @@ def log_runs(
     retire(exp, keep)
 
 # %% ../../nbs/7_pipeline/02_tracking.ipynb #e4040083
-def _log(exp, run, step, values): exp.client.log_batch(run, metrics=_metrics(values, step))
-
 def _open_run(exp, name): # the id of a run that was interrupted, or None
     found = [r for r in runs(exp, name) if r.info.status == 'RUNNING']
     return found[0].info.run_id if found else None
 
+def _logged(exp, run): # (name, step) of every point
+    names = exp.client.get_run(run).data.metrics
+    return {(name, m.step) for name in names for m in exp.client.get_metric_history(run, name)}
+
+def _log(exp, run, known, step, values): # what is not yet known
+    new = {name: v for name, v in values.items() if (name, step) not in known}
+    exp.client.log_batch(run, metrics=_metrics(new, step))
+
+# %% ../../nbs/7_pipeline/02_tracking.ipynb #971d7bde
 @contextmanager
 def live(
     exp:Experiment,
@@ -177,11 +185,12 @@ def live(
     start:int=0, # first step; above 0 the open run of that name continues
     params:dict|tuple=(),
     tags:dict|tuple=(),
-)->Iterator[Callable]: # log(step, dict of values)
+)->Iterator[Callable]: # log(step, dict of values); a point that was logged before is left out
     "Record a live curve; an error leaves the run open, so that it can be continued"
     unfinished = _open_run(exp, name) if start else None
     run = unfinished or _new_run(exp, name)
-    yield partial(_log, exp, run)
+    known = _logged(exp, run)
+    yield partial(_log, exp, run, known)
     _fill(exp, run, [], params, tags)
     retire(exp, [run], name)
 
@@ -194,9 +203,7 @@ def log_curve(
     "Record the curve of an earlier training, unless one of that name is recorded or the file is missing"
     if not Path(curve).is_file() or runs(exp, name): return
     with live(exp, name) as log:
-        for line in Path(curve).read_text().splitlines():
-            values = json.loads(line)
-            log(values.pop('step'), values)
+        for values in whole_lines(curve): log(values.pop('step'), values)
 
 # %% ../../nbs/7_pipeline/02_tracking.ipynb #d5264b90
 def _column(name): # 'metrics.validity/validity' as the UI writes it
