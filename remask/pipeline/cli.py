@@ -15,6 +15,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 import yaml
+from ..core.files import read_utf8, write_whole
 from ..domains.readers import READERS, read_graphs, write_jsonl
 from ..domains.graphs import decode_graphs
 from ..domains.plans import plan_tokens, plans
@@ -139,13 +140,14 @@ def demo(
 _FIRST_RECORD = '  heldout: {}  # not sampled: held-out rows\n'
 
 def _write_records(path): # of params.yaml, whose lists name the methods
-    page = Path(path).read_text()
+    page = read_utf8(path)
     if page.count(_FIRST_RECORD) != 1: raise ValueError(f"{path}: has no section of methods, heldout first")
     lists = yaml.safe_load(page)['lists'].values()
     keys = dict.fromkeys(key for names in lists for key in names)
     before, rest = page.split(_FIRST_RECORD)
     _, blank, after = rest.partition('\n\n')
-    Path(path).write_text(f"{before}{_FIRST_RECORD}{compared_yaml(keys)}{blank}{after}")
+    page = f"{before}{_FIRST_RECORD}{compared_yaml(keys)}{blank}{after}"
+    write_whole(path, page.encode())
     return f"{path}: {len(keys)} compared methods"
 
 # %% ../../nbs/7_pipeline/05_cli.ipynb #bb62f7fc
@@ -165,10 +167,10 @@ def methods(
     if params is not None: return _write_records(params)
     table = method_table()
     if to is None: return table
-    page = Path(to).read_text()
+    page = read_utf8(to)
     if any(page.count(mark) != 1 for mark in MARKS):
         raise ValueError(f"{to}: the table goes between {MARKS[0]} and {MARKS[1]}, each standing there once")
-    Path(to).write_text(_between_marks(page, table))
+    write_whole(to, _between_marks(page, table).encode())
     n_methods = len(table.splitlines()) - 2
     return f"{to}: {n_methods} methods"
 
