@@ -4,7 +4,7 @@ PORT ?= 5000
 SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/ready
-SMOKE := build/smoke
+SMOKE := build/smoke 50%
 BUDGET := $(BIN)/python -c "from remask.pipeline.stages import duration_table; print(duration_table())"
 # what was chosen under a name of params.yaml, and the same file of each
 CHOSEN = $$($(BIN)/python -c "from remask.pipeline.stages import read_params; print(*read_params()['$(1)'])")
@@ -17,7 +17,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull commit tiny repro repro-all remedies criteria text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke ui lab bench clean
+.PHONY: help env pull commit repro repro-all remedies criteria text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 pull: $(READY) ## get the data, the trained networks and what training taught from the store in this repository
+	@$(BIN)/remask profile > /dev/null
 	@$(BIN)/python -c "from remask.pipeline.store import pull; pull()"
 
 commit: pull ## after a change that trains the same: record that what is in the store is up to date
@@ -46,14 +47,11 @@ commit: pull ## after a change that trains the same: record that what is in the 
 	@$(BIN)/dvc push -q -r store data.dvc $$($(BIN)/python -c "from remask.pipeline.store import pinned_stages; print(*pinned_stages())")
 	@git status --short dvc.lock .dvcstore
 
-tiny: ## make everything small in params.yaml, to try things out in minutes; git checkout params.yaml undoes it
-	@sed -i.bak $(TINY) params.yaml && rm params.yaml.bak
-
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
-	@for d in $(call CHOSEN,datasets); do cat reports/$$d/comparison.md || exit; done
+	@for d in $(call CHOSEN,datasets); do cat reports/$$d-main/comparison.md || exit; done
 	@echo "what each stage took when it was last run:" && $(BUDGET)
-	@echo "remask: the comparison is reports/DATASET/comparison.md; make ui shows it in MLflow"
+	@echo "remask: the comparison is reports/DATASET-main/comparison.md; make ui shows it in MLflow"
 
 remedies: pull ## what each change does to the published v2 method, on validation seeds
 	@$(BIN)/dvc repro compare_remedies diagnosis
@@ -64,14 +62,14 @@ criteria: pull ## the verdicts, at five seeds of 1,000 samples
 	@for d in $(call CHOSEN,datasets); do cat reports/$$d-criteria/recommendation.md || exit; done
 	@echo "remask: the verdicts are reports/DATASET-criteria/verdicts.md; make ui shows the methods in MLflow"
 
-text: pull ## the policies on characters: who is hidden again, and what that is worth
+text: pull ## the policies on characters: which tokens are remasked, and what that is worth
 	@$(BIN)/dvc repro compare_text detect rank
 	@echo "remask: the comparison is reports/text/comparison.md; make ui shows it in MLflow, remask demo text shows one live"
 
-answers: pull ## questions and answers: who says what is hidden again, and what that is worth
+answers: pull ## questions and answers: which score decides what is remasked, and what that is worth
 	@$(BIN)/dvc repro compare_answers
 	@for q in $(call CHOSEN,quizzes_asked); do cat reports/$$q-answers/comparison.md || exit; done
-	@echo "remask: what became of planted mistakes is in reports/QUIZ-repair/repair.md; make ui shows the runs"
+	@echo "remask: the repair of injected errors is in reports/QUIZ-repair/repair.md; make ui shows the runs"
 
 ablations: pull ## one thing changed at a time: the head's training, steps, blocks, temperature, guidance, the end sign
 	@$(BIN)/dvc repro compare_ablations
@@ -81,7 +79,7 @@ repro-all: pull ## every domain
 	@$(BIN)/dvc repro
 	@echo "what each stage took when it was last run:" && $(BUDGET)
 
-exactness: pull ## every method against exact truth: chains and 4x4 Sudoku
+exactness: pull ## every method with an exact denoiser: chains and 4x4 Sudoku
 	@$(BIN)/dvc repro exactness
 	@echo "remask: the tables are reports/exactness/exactness.md, the pictures beside it; make ui shows the curves"
 
@@ -116,29 +114,21 @@ test-all: test ## and what takes longer: every command of README.md
 
 # A clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed. Two
 # lanes, one a core: DVC runs one stage at a time, and at this size a stage is mostly imports. The lock, which is long
-# and read and written at every stage, says nothing that holds at this size.
+# and read and written at every stage, says nothing that holds at this size. The folder's name is one that has broken tools.
 LANE_plans := compare compare_remedies criteria diagnosis effects exactness
 LANE_others := compare_text detect rank compare_answers compare_ablations llada sudoku
 LANES := plans others
 
 smoke: $(READY) ## every stage of every domain end to end with tiny sizes
 	@echo "== smoke"
-	@rm -rf $(SMOKE) && $(MAKE) --no-print-directory -j2 $(LANES:%=lane-%)
-	@rm -rf $(SMOKE)
+	@rm -rf "$(SMOKE)" && $(MAKE) --no-print-directory -j2 $(LANES:%=lane-%)
+	@rm -rf "$(SMOKE)"
 
 lane-%: export LOKY_MAX_CPU_COUNT := 1
 lane-%: $(READY)
-	@mkdir -p $(SMOKE) && git clone -q . $(SMOKE)/$*
-	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C $(SMOKE)/$*
-	@cd $(SMOKE)/$* && $(MAKE) -s tiny && rm dvc.lock && $(CURDIR)/$(BIN)/dvc pull -q -r store data.dvc && $(CURDIR)/$(BIN)/dvc repro $(LANE_$*)
-
-TINY := -e 's/^run: .*/run: *smoke/' -e 's/^compared: .*/compared: *few/' -e 's/^beyond: .*/beyond: *few_beyond/' \
-	-e 's/^compared_v2: .*/compared_v2: *few_v2/' -e 's/^remedies: .*/remedies: *few_v2/' -e 's/^judged: .*/judged: *few_judged/' \
-	-e 's/^texts: .*/texts: [teacher]/' -e 's/^denoisers: .*/denoisers: [denoiser, small_elbo, judge]/' \
-	-e 's/^detectors: .*/detectors: [critic, own_errors]/' -e 's/^families_compared: .*/families_compared: [few]/' \
-	-e 's/^heads: .*/heads: [ups, dual_stream]/' -e 's/^decoders_compared: .*/decoders_compared: [no_remask, dual_stream_refine]/' \
-	-e 's/^heads_ablated: .*/heads_ablated: [ups_r005]/' -e 's/^decoders_ablated: .*/decoders_ablated: [ups, ups_r005]/' \
-	-e 's/^ablated_rows: .*/ablated_rows: 12/'
+	@mkdir -p "$(SMOKE)" && git clone -q . "$(SMOKE)/$*"
+	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C "$(SMOKE)/$*"
+	@cd "$(SMOKE)/$*" && remask profile smoke && rm dvc.lock && dvc pull -q -r store data.dvc && dvc repro $(LANE_$*)
 
 ui: $(READY) ## show the results in MLflow
 	@test -f mlruns/mlflow.db || { echo "remask: there are no results yet; run make repro" >&2; exit 1; }
@@ -154,5 +144,5 @@ bench: $(READY) ## measure speed and memory
 	@$(BIN)/remask-stage bench && echo "remask: the figures are in reports/notebooks/bench.ipynb"
 
 clean: ## remove caches and leftovers; results, networks and .venv stay
-	@rm -rf $(SMOKE) _proc _docs .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	@rm -rf "$(SMOKE)" _proc _docs .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	@find nbs remask tests $(wildcard data build reports) \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.part' -o -name '*.part.ipynb' \) -prune -exec rm -rf {} +

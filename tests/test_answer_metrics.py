@@ -58,7 +58,8 @@ def test_a_box_that_is_not_closed_is_none(): assert boxed(r'\boxed{\frac{1}{2}')
 @pytest.mark.parametrize('text, want', [
     (r'\boxed{\frac{1}{\sqrt{2}}}', r'\frac{1}{\sqrt{2}}'), (r'\boxed{\{1, \{2\}\}}', r'\{1, \{2\}\}'),
     (r'\boxed{x \} y}', r'x \} y'),
-    (r'\boxed {5}', '5'), (r'\fbox{5}', '5'), (r'\boxed 5$', '5'), (r'\boxed{\boxed{3}}', '3'),
+    (r'\boxed {5}', '5'), (r'\fbox{5}', '5'), (r'\boxed 5$', '5'), (r'\boxed $5$', '5'),
+    (r'\boxed{\boxed{3}}', '3'),
     ('\\boxed{\n7\n}', '7'), (r'\boxed{a\\{b}}', r'a\\{b}'),
     (r'\boxed{}', ''), (r'\boxed', None), ('boxed{3}', None)])
 def test_braces_of_a_box_are_counted(text, want): assert boxed(text) == want

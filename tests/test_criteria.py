@@ -45,7 +45,7 @@ def heldout(**figures):
     (dict(arch=49.9, inside=.91), 'not effective'), (dict(arch=60, inside=.91), 'inconclusive'),
     (dict(arch=40, div=.836, inside=.995, js=.044, cov=.82), 'not effective'),  # the published run
     (dict(arch=120, div=.98, inside=.933, js=.204, cov=.733), 'partial')])
-def test_every_branch(figures, want):
+def test_every_branch_of_the_decision_tree_gives_its_verdict_and_advice(figures, want):
     v = verdict(record(**figures))
     assert v['verdict'] == want and v['reasons'][0] == ADVICE[want]
     assert json.loads(json.dumps(v))['verdict'] == want
@@ -63,7 +63,7 @@ def test_the_thresholds_are_those_of_davis():
 
 @pytest.mark.parametrize('name, at, beyond', [
     ('arch', 50, 49.9), ('div', .8, .799), ('inside', .9, .899), ('js', .12, .121), ('cov', .75, .749)])
-def test_failure_lines(name, at, beyond):
+def test_a_value_beyond_the_failure_line_is_a_failure_and_one_on_it_is_not(name, at, beyond):
     def failed(v):
         judged = judge(record(wobble=0*WOBBLE, **{name: v}))
         return [c['failed'] for c in judged if c['metric'] == SHORT[name]]

@@ -1,12 +1,13 @@
 """The dependencies in dvc.yaml: a stage's modules are those that its notebook imports."""
 import json, pathlib
 import pytest, yaml
+from dvc.repo import Repo
 from remask.pipeline.dependencies import import_closure, needed_modules, stage_notebook, wrong_dependencies, \
     write_dependencies
 
 ROOT = pathlib.Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT/'dvc.yaml').read_text())['stages']
-SAMPLING = {'sample', 'sample_v2', 'sample_beyond', 'sample_remedies', 'sample_criteria'}
+SAMPLING = {'sample'}
 TRAINING = {'train', 'train_text', 'train_detector', 'train_answers', 'train_ups', 'train_sudoku'}
 
 
@@ -48,6 +49,15 @@ def test_every_comparison_has_metrics_and_those_of_plans_a_plot():
         assert metrics.startswith('reports/metrics/')
         assert 'reports/metrics/' in (ROOT/stage_notebook(STAGES[name])).read_text()
         assert ('plots' in body(name)) == (name in plans)
+
+
+def test_a_network_that_is_trained_again_samples_the_rows_that_use_it_and_no_others():
+    "Also in the comparisons of several networks"
+    folders = {s.name: {d.def_path for d in s.deps if 'train' in d.def_path} for s in Repo(ROOT).index.stages
+               if getattr(s, 'name', '').startswith('sample@')}
+    records = yaml.safe_load((ROOT/'params.yaml').read_text())['sampled']
+    assert folders == {f'sample@{k}': {f'build/train/{r["data"]}/{r["process"]}'} for k, r in records.items()}
+    assert {r['process'] for r in records.values()} == {'v1', 'v2', 'unweighted'}
 
 
 @pytest.fixture
@@ -106,6 +116,7 @@ def test_a_list_that_is_wrong_is_reported(project):
     reported = ['x lacks remask/part/b.py', 'x exceeds remask/part/d.py']
     assert wrong_dependencies(dict(x=stage), project) == reported
     exempt = {'remask/part/d.py': 'imports nothing'}
+    assert needed_modules(stage | dict(outs=[dict(a=dict(remote='store'))]), project) == EVERY
     idle = dict(deps=['nbs/experiments/x.ipynb', *EVERY], meta=dict(exempt=exempt))
     assert wrong_dependencies(dict(x=idle), project) == ['x exempts_idly remask/part/d.py']
     assert needed_modules(idle, project) == EVERY

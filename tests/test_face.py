@@ -39,7 +39,9 @@ def test_the_example_of_the_docstring_is_true():
 def test_the_python_of_the_readme_runs(block):
     names = {}
     exec(block, names)
-    assert names['out'].ids.shape == (16, 64) and names['out'].nfe.tolist() == [64]*16
+    assert names['out'].ids.shape == (16, 64)
+    nfe = names['out'].nfe
+    assert (nfe <= 64).all() and (nfe >= 32).all()     # steps in which nothing is unmasked need no evaluation
 
 
 def test_the_map_of_the_readme_is_up_to_date():

@@ -162,8 +162,8 @@ WANTED |= dict(llada_tied=WANTED['llada'], mdlm_timed=WANTED['mdlm'], dream_tied
 def test_facts_of_every_family(model):
     case, folder, _ = model
     hub = opened(folder)
-    family, shift, block, tells = WANTED[case]
-    assert hub.facts[:3] == (family, shift, block) and (tells is None or hub.facts.tells == tells)
+    family, shift, block, form = WANTED[case]
+    assert hub.facts[:3] == (family, shift, block) and (form is None or hub.facts.mask_form == form)
     assert hub.facts.picks == (case != 'llada_tied' and not case.startswith('mdlm'))
     assert hub.facts.time == (('timesteps', 'sigma') if case.startswith('mdlm') else ())
     assert hub.ids.mask == (40 if case.startswith('mdlm') else 1)
@@ -187,7 +187,7 @@ def test_the_probe_costs_at_most_ten_passes(model, monkeypatch):
 
 
 @pytest.mark.parametrize('case', [*OWN])
-def test_half_precision(tmp_path, case):
+def test_the_same_facts_are_found_in_half_precision(tmp_path, case):
     "The same facts are found in bfloat16"
     saved(tmp_path, case)
     half, full = opened(tmp_path, dtype='bfloat16'), opened(tmp_path)

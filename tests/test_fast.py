@@ -216,10 +216,20 @@ class CountOfOtherRows(NFECounter):
         self.rows = rows.long().sum() + before
 
 
-def evaluations(m, timed, states):
+def unmasking_steps(states, last, b):
+    "The states from which a token of a row is unmasked"
+    after = [*(s.x for s in states[1:]), last]
+    return [s.x[b] for s, x in zip(states, after) if (s.masked[b] & (x[b] != SPACE.mask)).any()]
+
+
+def evaluations(m, timed, states, last):
     "Count for each row of a plain run the steps that needed an evaluation"
-    rows = range(len(states[0].x))
+    rows = range(len(last))
     if m.policy.edit is not as_is: return [len(states)]*len(rows)
+    if not m.policy.reads_network:
+        used = [unmasking_steps(states, last, b) for b in rows]
+        def again(x, before): return timed or not x.equal(before)      # a row that is evaluated again
+        return [len(u[:1]) + sum(map(again, u[1:], u)) for u in used]
     def changes(b): return sum(not a.x[b].equal(z.x[b]) for a, z in zip(states, states[1:]))
     if not timed: return [1 + changes(b) for b in rows]
     trusts = m.family == 'davis_confidence' and m.params.get('trust', 'logits') == 'logits'
@@ -251,10 +261,11 @@ def test_generate_rows_gives_the_samples_of_the_plain_loop_and_counts_its_evalua
     x = fully_masked(space, slots(torch.tensor([5, 1, 4, 5, 2, 3]), 5))
     def keep_state(s, new, keep): states.append(s)
     proc, noise = Process(net.whole, alpha, space), Noise(7, torch.arange(6))
-    plain = sample(proc, x, ts, m.policy, m.draw, noise, check=False, callback=keep_state)
+    asks_all = m.policy._replace(reads_network=True)
+    plain = sample(proc, x, ts, asks_all, m.draw, noise, check=False, callback=keep_state)
     got = generate_rows(net, alpha, space, m, x, ts, seed=7, batch=4)
     assert got.x.equal(plain)
-    assert got.nfe.tolist() == evaluations(m, timed, states)
+    assert got.nfe.tolist() == evaluations(m, timed, states, plain)
 
 
 def row_counts(s, new, keep, b, mask):

@@ -8,9 +8,9 @@ from safetensors.torch import load_file, save_file
 from remask.core.denoiser import Denoiser, load_denoiser
 from remask.core.files import (
     Limits, append_line, located, located_records, open_tensors, plain_name, read_records, read_utf8,
-    read_whole, save_net, save_tensors, whole_lines, write_whole)
+    read_whole, save_json, save_net, save_tensors, whole_lines, write_whole)
 from remask.core.rate_network import load_rate_network
-from remask.domains.graphs import graph_places, graph_rate_network, graph_space
+from remask.domains.graphs import graph_position_features, graph_rate_network, graph_space
 
 SETTINGS = settings(max_examples=60, deadline=None)
 TEXT = st.text(max_size=20)  # with surrogates, zeros and every line end of Unicode
@@ -115,6 +115,12 @@ def test_a_log_is_read_without_its_torn_line(tmp_path):
     for damage, place in (b'{"k": 0}\n{"k\n', 'line 2: is no JSON'), (b'3\n', 'line 1: 3 is no record'):
         (tmp_path/'log').write_bytes(damage)
         with pytest.raises(ValueError, match=f'log, {place}'): whole_lines(tmp_path/'log')
+def test_a_value_without_json_leaves_the_old_file_alone(tmp_path):
+    f = tmp_path/'a.json'
+    save_json(f, dict(a=[1, .5, 'ü']), indent=1)
+    assert json.loads(f.read_text()) == dict(a=[1, .5, 'ü']) and f.read_text().count('\n') == 6
+    with pytest.raises(TypeError): save_json(f, dict(a={1}))
+    assert json.loads(f.read_text())['a'][0] == 1 and [*tmp_path.iterdir()] == [f]
 
 
 @pytest.mark.parametrize('read', [read_whole, read_utf8, read_records])
@@ -334,14 +340,14 @@ ERRORS = AttributeError('no get'), KeyError('a'), RecursionError(), OverflowErro
 
 @pytest.mark.parametrize('error', ERRORS, ids=repr)
 def test_whatever_a_bad_record_causes_names_file_and_place(error):
-    with pytest.raises(ValueError, match='a.json, record 3: .*; mend') as e, located('a.json', 'record 3'):
+    with pytest.raises(ValueError, match='a.json, record 3: .*; correct') as e, located('a.json', 'record 3'):
         raise error
     assert one_line(e)
 
 
 # ---- tensors: a digest, finite numbers, shapes before memory
 
-def network(): return Denoiser(graph_places(4), graph_space(4).legal, d=16, layers=1)
+def network(): return Denoiser(graph_position_features(4), graph_space(4).legal, d=16, layers=1)
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path):

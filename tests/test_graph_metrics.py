@@ -510,7 +510,7 @@ def test_the_training_rows_against_themselves():
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_bounds(case):
+def test_every_metric_is_finite_and_every_share_is_between_0_and_1(case):
     x, train = CASES[case]
     for k, v in gm.evaluate(x, gm.reference(train)).items():
         assert np.isfinite(v), k

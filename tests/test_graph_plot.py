@@ -7,6 +7,8 @@ from hypothesis import given, settings, strategies as st
 from remask.domains import graph_plot
 from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, Graph, encode_graphs, pairs, relate
 
+pytestmark = pytest.mark.usefixtures('no_figures_left')
+
 
 def parsed(text): return [[int(v) for v in box.split()] for box in text.split(',')]
 
@@ -18,13 +20,6 @@ SIX = parsed('67 142 135 197, 134 142 191 197, 134 196 191 216, 67 101 111 143, 
 REAL = [((7, 7, 3, 9, 2, 0, 9, 1), EIGHT), ((7, 1, 9, 3, 0, 2), SIX)]
 WEST, EAST = {0, 1, 2}, {7, 8, 9}  # relations by direction
 NORTH, SOUTH = {0, 3, 8}, {1, 6, 9}
-
-
-@pytest.fixture(autouse=True)
-def no_figures_left():
-    plt.close('all')
-    yield
-    plt.close('all')
 
 
 def diagram(types, boxes, th=5):

@@ -240,7 +240,7 @@ def test_a_corrupt_line_is_named(tmp_path, line, why):
     f = tmp_path/'bad.jsonl'
     f.write_text('{"types":[1],"edges":[]}\n' + line + '\n{"types":[1],"edges":[]}\n')
     with pytest.raises(ValueError) as e: readers.read_jsonl(f)
-    assert f'{f}, line 2: ' in str(e.value) and why in str(e.value) and 'mend' in str(e.value)
+    assert f'{f}, line 2: ' in str(e.value) and why in str(e.value) and 'correct or delete' in str(e.value)
 
 
 @few

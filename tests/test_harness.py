@@ -106,7 +106,7 @@ def test_batches_are_of_like_requests_and_like_lengths(hub):
     order = [len(j.ids) for b in got for j in b if b[0].gen == jobs[0].gen]
     assert order == sorted(order, reverse=True)
     # such a model takes no mask of padding
-    facts, hub.facts = hub.facts, hub.facts._replace(tells='')
+    facts, hub.facts = hub.facts, hub.facts._replace(mask_form='')
     try:
         assert all(len({len(j.ids) for j in b}) == 1 for b in batches())
         want = hub.answers(['1+2='], 8, lm.how) + hub.answers(['7='], 8, lm.how)
@@ -200,7 +200,7 @@ def test_only_the_continuation_is_masked_and_padding_does_not_exist(fixed):
 
 # ---- edges of texts
 
-def test_empty_texts(hub, fixed):
+def test_an_empty_continuation_has_probability_1(hub, fixed):
     lm = made(hub)
     assert lm.loglikelihood([ask('1+2=', ''), ask('', '')], True) == [(0., False)]*2
     assert made(hub, greedy=True).loglikelihood([ask('1+2=', '')], True) == [(0., True)]
@@ -284,7 +284,7 @@ def test_lengths_are_whole_blocks_and_the_text_is_cut_to_tokens(fixed):
 @pytest.mark.parametrize('text, stops, want', [
     ('12é 3', ['é '], '12'), ('a<|x|>b', ['<|x|>'], 'a'), ('ab', ['', 'b', 'a'], ''), ('ab', [], 'ab'),
     ('Q: 1\nQ: 2', ['\nQ:'], 'Q: 1')])
-def test_stops(text, stops, want): assert cut_at_stops(text, stops) == want
+def test_a_text_is_cut_before_its_first_stop(text, stops, want): assert cut_at_stops(text, stops) == want
 
 
 def test_a_stop_that_spans_tokens(fixed):
@@ -328,7 +328,7 @@ def test_a_warning_names_tasks_that_use_a_flag_that_is_not_computed(hub, caplog)
 
 # ---- chat templates
 
-def test_chat_templates(folder):
+def test_a_conversation_is_put_through_the_chat_template(folder):
     lm = made(load_hub(folder))
     tok = lm.tokenizer
     talk = [dict(role='system', content='a'), dict(role='user', content='1+2')]

@@ -9,7 +9,7 @@ from remask.core.files import open_tensors
 from remask.lm.hub import (
     SOURCES, IdRows, Tuning, _learners, finetune, gradients, lm_policy, load_hub, lora,
     put_dual_stream, save_hub_head, semi_autoregressive, wide_noise)
-from remask.lm.hub_model import save_small
+from remask.lm.hub_model import save_small, wrap
 from remask.lm.blocks import GenerationOptions, after_token, draw_at, generate_blocks
 from remask.policies.ranked import compete
 from remask.core.train import keyed_generator
@@ -258,6 +258,54 @@ def test_impossible_prompts_are_refused(hub):
     with pytest.raises(ValueError, match='prompt 1 contains MASK'): hub.rows(['1', '1<mask>'], 4)
     hub.tokenizer.chat_template = None
     with pytest.raises(ValueError, match='no chat template'): hub.rows(['1'], 4, chat=True)
+
+
+@pytest.fixture(scope='module')
+def function(folder):
+    "A model that is a plain function on ids: no tokenizer, no weights to train"
+    net = load_hub(folder/'a').net
+    def logits(ids): return net(input_ids=ids).logits
+    with pytest.warns(UserWarning, match='no attention mask'): return wrap(logits, mask=1, V=40, shift=0)
+
+
+def test_without_a_tokenizer_texts_are_refused(function):
+    ids = torch.full((1, 6), 5)
+    why = 'the callable: has no tokenizer; it takes ids and no texts'
+    with pytest.raises(ValueError, match=why): function.read(ids, 2)
+    with pytest.raises(ValueError, match=why): function.rows(['1'], 4)
+    with pytest.raises(ValueError, match=why): function.coded(['1'])
+
+
+def test_a_folder_without_the_files_of_its_tokenizer_is_refused(folder, tmp_path):
+    AutoConfig.from_pretrained(folder/'a').save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='its tokenizer has no tokens .*; its files are missing'):
+        load_hub(tmp_path)
+
+
+@pytest.mark.parametrize('mode', ['ups', 'tps', 'joint', 'alternating'])
+def test_a_function_has_no_weights_to_train(function, mode):
+    x = torch.full((2, 6), 5)
+    rows = IdRows(x, x > 0)
+    why = 'the callable: is a function and has no weights to train'
+    how = Tuning(mode, batch=2)
+    with pytest.raises(ValueError, match=why): finetune(function, rows, after_token(5), how, 1)
+    with pytest.raises(ValueError, match=why): lora(function)
+
+
+def test_an_unknown_shift_is_named(hub):
+    x = torch.full((2, 6), 5)
+    hub.facts = hub.facts._replace(shift=None)
+    with pytest.raises(ValueError, match='its shift is not known; call `verify_facts` first'):
+        hub(x, 0., x > 0, x[:, :1])
+
+
+def test_a_dual_stream_scores_only_what_its_network_has_read(hub):
+    put_dual_stream(hub, [0])
+    with pytest.raises(ValueError, match='has read nothing: run the network first'): hub.second()
+    x = torch.full((2, 6), 5)
+    hub.net(input_ids=x)
+    assert hub.second().shape == (2, 6)
+    with pytest.raises(ValueError, match='has read nothing'): hub.second()   # a row is scored once
 
 
 def test_errors_are_raised_before_the_weights_are_read(folder, tmp_path):

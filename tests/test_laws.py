@@ -13,6 +13,7 @@ from remask.core.tokens import TokenSpace, fully_masked, is_clean
 from remask.domains.graphs import graph_space, slots
 from remask.core.schedules import SCHEDULES, linear, uniform_grid
 from remask.core.denoiser import Denoised
+from remask.core.fast import NFECounter, count_nfe
 from remask.core.sampler import Noise, Process, StepState, ancestral, as_is, sample
 from remask.methods.registry import METHODS
 from remask.methods.catalogue import METHOD_INFO
@@ -121,6 +122,55 @@ def steps_of(m, proc, x, ts):
         st = replace(st, sigma=torch.as_tensor(sigma)*(st.s > 0))
         steps.append(Step(st, m.policy.unmask(st), new, new != proc.space.mask))
     return out, steps
+
+
+# ---- what does not read the network
+
+def other(denoise):
+    "A network that disagrees with another one everywhere"
+    def disagree(x, t, real):
+        out = denoise(x, t, real)
+        return Denoised(1 - 3*out.logits.roll(1, -1), None, {name: -h for name, h in out.heads.items()})
+    return disagree
+
+
+def unmasked_by_step(method, proc, x, ts):
+    log = []
+    def record(st, new, keep): log.append(new != proc.space.mask)
+    sample(proc, x, ts, method.policy, method.draw, callback=record)
+    return torch.stack(log)
+
+
+@pytest.mark.parametrize('name', [k for k, m in METHODS.items() if METHOD_INFO[m.family].extra == '0'])
+def test_a_method_says_that_it_does_not_read_the_network_where_two_networks_decide_alike(name):
+    "and nowhere else: what it unmasks and remasks is then known before the evaluation"
+    m = METHODS[name]
+    proc, x, real = process('text-v2')
+    ts = m.times(12, proc.alpha, real[:1] | True)
+    runs = [unmasked_by_step(m, proc._replace(denoise=f), x, ts) for f in (proc.denoise, other(proc.denoise))]
+    alike = m.policy.edit is as_is and runs[0].equal(runs[1])
+    assert alike != m.policy.reads_network
+
+
+UNREAD = [k for k, m in METHODS.items() if not m.policy.reads_network]
+
+
+@pytest.mark.parametrize('name', UNREAD)
+@pytest.mark.parametrize('case', ['graph-v1', 'text-v2', 'sudoku-v1'])
+def test_evaluating_only_what_is_used_changes_no_token_and_counts_what_was_evaluated(name, case):
+    m = METHODS[name]
+    proc, x, real = process(case)
+    ts = m.times(20, proc.alpha, real[:1] | True)
+    runs = []
+    for policy in (m.policy, m.policy._replace(reads_network=True)):
+        counter, used = NFECounter(), []
+        def record(st, new, keep): used.append((st.masked & (new != proc.space.mask)).any(1))
+        counted = proc._replace(denoise=count_nfe(proc.denoise, counter))
+        ids = sample(counted, x, ts, policy, m.draw, callback=record)
+        runs.append((ids, counter.rows, torch.stack(used)))
+    (few, nfe, used), (every, all_nfe, _) = runs
+    assert few.equal(every)
+    assert nfe.equal(used.sum(0)) and all_nfe.eq(len(ts) - 1).all() and (nfe < all_nfe).any()
 
 
 # ---- how far a step is from what it may preserve

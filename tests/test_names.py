@@ -1,5 +1,5 @@
-"""Every name that a notebook uses is defined in it or imported."""
-import ast, builtins, importlib
+"""Names that a notebook uses are defined in it or imported; keywords are those of the function."""
+import ast, builtins, importlib, inspect
 import pytest
 from notebooks import ROOT, cells, ids, is_code, parse, source
 
@@ -43,3 +43,39 @@ def test_every_name_is_defined(path):
 
 def test_an_undefined_name_is_found():
     assert undefined(['from math import *\ndef f(x): return g(sin(x))', '[y for y in [f]]']) == ['g']
+
+
+def library_names(nodes):
+    "The objects of the library that a notebook imports and does not define anew: name -> object"
+    found, own = {}, set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith('remask.'):
+            module = importlib.import_module(node.module)
+            found |= {name: getattr(module, name) for name in imported(node) if hasattr(module, name)}
+        elif not isinstance(node, (ast.Import, ast.ImportFrom)): own |= defined(node)
+    return {name: f for name, f in found.items() if name not in own and callable(f)}
+
+
+def takes(f, keyword):
+    parameters = inspect.signature(f).parameters.values()
+    return any(p.name == keyword or p.kind == p.VAR_KEYWORD for p in parameters)
+
+
+def wrong_keywords(texts):
+    nodes = [node for text in texts for node in ast.walk(parse(text))]
+    known = library_names(nodes)
+    for node in nodes:
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name): continue
+        f = known.get(node.func.id)
+        for k in node.keywords:
+            if f and k.arg and not takes(f, k.arg): yield f'{node.func.id}({k.arg}=)'
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=ids)
+def test_every_keyword_is_a_parameter(path):
+    assert [*wrong_keywords([source(c) for c in cells(path) if is_code(c)])] == []
+
+
+def test_a_wrong_keyword_is_found():
+    text = 'from remask.core.forward import *\ndecoys(spans(n=2), 1, shown=1)'
+    assert [*wrong_keywords([text])] == ['decoys(shown=)']

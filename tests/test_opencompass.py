@@ -104,7 +104,7 @@ def fives(folder, **how):
     return model
 
 
-def test_lengths(folder):
+def test_an_answer_is_as_long_as_its_setting_or_else_as_the_call_asks(folder):
     fixed, free = fives(folder), fives(folder, gen_length=None, gen_steps=None)
     assert fixed.generate(['1'], 3) + fixed.generate(['1'], 50) == ['555', '5'*8]
     assert set(fixed.lm.hub.seen) == {2 + 8}
@@ -134,7 +134,8 @@ def test_stops_and_ends(folder):
     ([*human('a'), dict(role='BOT', prompt='')], [('user', 'a')]), (['x', *human('a')], [('user', 'x\na')]),
     ([dict(role='user', content='a')], [('user', 'a')]),
     ([dict(section='round', pos='begin'), *human('a')], [('user', 'a')])])
-def test_messages(prompt, want): assert [(m['role'], m['content']) for m in messages(prompt)] == want
+def test_adjacent_parts_of_one_role_are_one_message(prompt, want):
+    assert [(m['role'], m['content']) for m in messages(prompt)] == want
 
 
 def test_prompts_reach_the_model_as_they_are_meant(folder):
@@ -254,6 +255,14 @@ def test_opencompass_is_imported_only_when_its_model_is_accessed():
     (dict(temperature=-1.), 'must be 0'), (dict(gen_length=0), 'at least 1')])
 def test_impossible_settings_are_refused(given, why):
     with pytest.raises(ValueError, match=why): MaskedModel('nowhere', **given)
+
+
+@pytest.mark.parametrize('chat', [True, False])
+def test_a_tokenizer_alone_answers_nothing(folder, chat):
+    model = made(folder, tokenizer_only=True, chat=chat)
+    why = 'small: tokenizer_only=True loads no model to evaluate'
+    with pytest.raises(ValueError, match=why): model.generate(TEXTS, 8)
+    with pytest.raises(ValueError, match=why): model.get_ppl([human('1+2')])
 
 
 def test_defaults_are_declared_once():

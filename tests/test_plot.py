@@ -11,14 +11,8 @@ from remask.domains.graphs import Graph
 from remask.domains.graphs import encode_graphs, graph_space
 from remask.core.tokens import TokenSpace
 
+pytestmark = pytest.mark.usefixtures('no_figures_left')
 SPACE = TokenSpace(2, 3, torch.tensor([[1, 1, 0, 0]]*6).bool())
-
-@pytest.fixture(autouse=True)
-def no_figures_left():
-    plt.close('all')
-    yield
-    plt.close('all')
-
 
 def test_tokens_are_cells_with_names_and_bars():
     x = torch.tensor([[0, 1, 2, 2, 3, 3], [1, 1, 1, 0, 0, 0]])

@@ -133,7 +133,7 @@ def both(name, alpha, tensor):
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
-def test_same_decisions(name):
+def test_every_published_method_decides_as_its_rewriting(name):
     ours, rows, _ = both(name, fixed, linear)
     for b, row in enumerate(rows): assert row == ours[b], f'{name}, row {b}'
 

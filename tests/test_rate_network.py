@@ -7,7 +7,7 @@ from remask.core.denoiser import Denoiser
 from remask.core.files import save_net
 from remask.core.forward import mask_forward, straight_through
 from remask.domains.graphs import MASK, NO_EDGE, N_ROOMS, PAD, V, Graph
-from remask.domains.graphs import encode_graphs, graph_places, graph_rate_network, graph_space
+from remask.domains.graphs import encode_graphs, graph_position_features, graph_rate_network, graph_space
 from remask.core.loss import token_weights
 from remask.methods.generation import generate_rows
 from remask.methods.registry import get_method
@@ -98,7 +98,7 @@ def test_a_checkpoint_is_checked_when_it_is_loaded(rates, tmp_path):
     assert origin == dict(steps=7) and torch.equal(again(.7, ok), rates(.7, ok))
     with pytest.raises(ValueError, match='10 positions, but 36'):
         load_rate_network(tmp_path/'rates.safetensors', L=36)
-    save_net(tmp_path/'net.safetensors', Denoiser(graph_places(4), SPACE.legal, d=16, layers=1))
+    save_net(tmp_path/'net.safetensors', Denoiser(graph_position_features(4), SPACE.legal, d=16, layers=1))
     with pytest.raises(ValueError, match='net.safetensors: holds no RateNetwork'):
         load_rate_network(tmp_path/'net.safetensors')
     spoiled = copy.deepcopy(rates)
@@ -115,7 +115,7 @@ def test_a_checkpoint_is_checked_when_it_is_loaded(rates, tmp_path):
 @pytest.fixture(scope='module')
 def net():
     torch.manual_seed(5)
-    net = Denoiser(graph_places(N_MAX), SPACE.legal, d=16, layers=2, dropout=0.).eval()
+    net = Denoiser(graph_position_features(N_MAX), SPACE.legal, d=16, layers=2, dropout=0.).eval()
     for p in net.parameters(): torch.nn.init.normal_(p, std=.2)
     return net
 
@@ -213,7 +213,7 @@ print(v1_ids())
 def v1_ids():
     "Ids of a few methods on the fixed schedule, by a network with a fixed seed"
     torch.manual_seed(0)
-    net = Denoiser(graph_places(N_MAX), SPACE.legal, d=16, layers=1).eval()
+    net = Denoiser(graph_position_features(N_MAX), SPACE.legal, d=16, layers=1).eval()
     for p in net.parameters(): torch.nn.init.normal_(p, std=.3)
     x = fully_masked(SPACE, real(SPACE, ROWS))
     names = 'llada_topp09_remdm_confidence_tsw10', 'random_topp09_remdm_cap_eta02_consistent'

@@ -200,7 +200,7 @@ def published(shapely, wrap=as_it_is):
 
 @pytest.mark.parametrize('protocol', range(6))
 @pytest.mark.parametrize('wrap', [as_it_is, Old])
-def test_a_genuine_pickle(tmp_path, protocol, wrap):
+def test_a_genuine_pickle_is_read_as_its_rooms(tmp_path, protocol, wrap):
     shapely = pytest.importorskip('shapely')
     f = tmp_path/'ResPlan.pkl'
     f.write_bytes(pickle.dumps([published(shapely, wrap), {'id': 2, 'inner': None}], protocol=protocol))

@@ -1,9 +1,11 @@
-"""Every command of README.md, word for word, in a fresh clone, at the sizes of `make tiny`."""
-import hashlib, json, os, pathlib, re, shutil, signal, subprocess, sys
+"""Every command of README.md, word for word, in a fresh clone, at the sizes of the profile `smoke`."""
+import hashlib, json, os, pathlib, pickle, re, shutil, signal, subprocess, sys, time
 import numpy as np, pytest, torch, yaml
-from dvc.exceptions import DvcException
+from ruamel.yaml import YAML
 from scipy.io import savemat
 from remask.pipeline import store
+from remask.pipeline.stages import read_params
+from remask.pipeline.tracking import open_experiment, runs
 from remask.core.files import open_tensors
 from remask.domains.text import Vocabulary
 
@@ -66,15 +68,25 @@ FRONT = [
     'make answers',
     'make ablations',
 ]
+EXPERIMENTS = [
+    'dvc exp run --temp -n first compare',
+    'dvc exp run --queue -n second -S run.steps=10 compare',
+    'dvc queue start',
+    'dvc exp show',
+    'dvc exp apply second',
+]
 OTHERS = [
     'dvc metrics diff HEAD~1', 'dvc plots show', 'remask dependencies',
+    *EXPERIMENTS,
     'nbdev_export',
     'nbdev_clean',
-    'make tiny',
+    'remask profile smoke',
+    'remask profile laptop',
+    'remask profile paper',
     'make ui',
     'remask methods --to README.md',
     'source .venv/bin/activate',
-    'remask-stage sample data=plans table=plans method=llada_topp09_no_remask',
+    'remask-stage sample data=plans comparison=main method=llada_topp09_no_remask',
     'make commit',
 ]
 NOT_HERE = {
@@ -163,16 +175,12 @@ def shell(at, command, ok=True, **env):
 
 def edit(at, block):
     "Change params.yaml as a block of README.md has it: a list is replaced, a line is added to a section"
-    path = at/'params.yaml'
-    text = path.read_text()
+    path, file = at/'params.yaml', YAML()
+    params = file.load(path)
     for key, value in yaml.safe_load(block).items():
-        if isinstance(value, list):
-            text, n = re.subn(rf'^{key}: .*$', f'{key}: [{", ".join(value)}]', text, flags=re.M)
-        else:
-            lines = '\n'.join(l for l in block.splitlines() if l.startswith('  '))
-            text, n = re.subn(rf'^{key}:$', f'{key}:\n{lines}', text, flags=re.M)
-        assert n == 1, f'params.yaml has {n} places for {key}'
-    path.write_text(text)
+        assert key in params, f'params.yaml has no {key}'
+        params[key] = params[key] | value if isinstance(value, dict) else value
+    file.dump(params, path)
 
 
 def every(step): return True
@@ -192,7 +200,7 @@ def project(tmp_path_factory):
     "A fresh clone with what comes along, everything small by the documented command"
     at = clone(tmp_path_factory.mktemp('recipes')/'remask')
     shell(at, 'make pull')
-    shell(at, 'make tiny')
+    shell(at, 'remask profile smoke')
     assert yaml.safe_load((at/'params.yaml').read_text())['run']['profile'] == 'smoke'
     return at
 
@@ -354,26 +362,63 @@ def test_the_rest_of_your_own_text(project, own_text):
 
 # ---- your own plans
 
+FIELDS = 'name', 'boundary', 'order', 'rType', 'rBoundary', 'gtBox', 'gtBoxNew', 'rEdge'
+NO_EDGE = np.zeros((0, 3))
+ODD_EDGES = [[0, 0, 4], [2, 0, 2], [0, 1, 5], [0, 1, 6]]   # a loop, one turned round, one twice
+QUIRKS = [([5], NO_EDGE), ([7, 1], [[0, 1, 3]]), ([7, 1, 0], ODD_EDGES)]
+QUIRKS += [([], NO_EDGE), (range(9), [[0, 1, 2]])]         # no room, more rooms than fit
+
+
+def record(types, edges):
+    "The fields of a record of Graph2Plan's release, as MATLAB keeps them"
+    n = len(types)
+    boxes = np.zeros((n, 4), np.uint8)
+    column = np.array([*types], np.uint8).reshape(n, 1)
+    outline = np.zeros((n, 1), object)
+    edges = np.array(edges, np.uint8)
+    return 'a', boxes, column, column, outline, boxes, boxes, edges
+
+
 def mat(path, n):
-    "A file of the form of Graph2Plan's release"
-    data = np.empty(n, object)
-    for k in range(n):
-        types, edges = [7, 1, 0, 2 + k % 3], [[0, 1, k % 10], [1, 2, 9], [0, 3, k % 7]]
-        data[k] = dict(rType=np.array(types), rEdge=np.array(edges))
-    savemat(path, dict(data=data))
+    "A file of the form of Graph2Plan's release: one row of records, some of them odd"
+    plain = [([7, 1, 0, 2 + k % 3], [[0, 1, k % 10], [1, 2, 9], [0, 3, k % 7]]) for k in range(n)]
+    data = np.empty((1, n + len(QUIRKS)), [(name, object) for name in FIELDS])
+    for k, (types, edges) in enumerate(plain + QUIRKS): data[0, k] = record(types, edges)
+    savemat(path, dict(data=data), do_compression=True)
 
 
-def test_converting_your_own_plans_and_proving_the_pinned_ones(project):
+def pickled(path, n):
+    "A file of the form of ResPlan's release"
+    shapely = pytest.importorskip('shapely')
+    def plan(k):
+        rooms = [shapely.box(10*i, 0, 10*i + 9, 9 + i + k) for i in range(4)]
+        bedrooms = shapely.MultiPolygon(rooms[2:])
+        stair = shapely.box(0, 50, 5, 55)
+        return dict(living=rooms[0], kitchen=rooms[1], bedroom=bedrooms, stair=stair, unitType='A')
+    path.write_bytes(pickle.dumps([plan(k) for k in range(n)]))
+
+
+def test_the_real_plans_are_read_by_the_commands_of_the_page(project):
     mat(project/'data.mat', 60)
+    pickled(project/'ResPlan.pkl', 3)
     def converts(step): return step.startswith(('mkdir', 'remask data'))
-    follow(project, 'Your own plans', only=converts)
-    lines = (project/'inputs/mine.jsonl').read_text().splitlines()
-    assert len(lines) == 60 and json.loads(lines[3])['types'] == [7, 1, 0, 2]
+    printed = follow(project, 'Your own plans', only=converts)
+    graphs = [json.loads(line) for line in (project/'inputs/mine.jsonl').read_text().splitlines()]
+    assert len(graphs) == 63 and graphs[3]['types'] == [7, 1, 0, 2]
+    assert [len(g['types']) for g in graphs[60:]] == [1, 2, 3]
+    assert graphs[62]['edges'] == [[0, 1, 6], [0, 2, 7]]     # the last of two, and 2 turned round
+    report = printed['remask data data.mat --to inputs/mine.jsonl']
+    counts = ['1 self-loops dropped', '1 edges turned round', '1 duplicate edges overwritten',
+              '1 skipped: no rooms', '1 skipped: more than 8 rooms', '65 records read']
+    assert all(count in report for count in counts), report
+    plans = [json.loads(line) for line in (project/'inputs/resplan.jsonl').read_text().splitlines()]
+    assert [sorted(g['types']) for g in plans] == [[0, 1, 2, 7]]*3
 
 
 @pytest.mark.slow
 def test_comparing_on_your_own_plans(project):
     mat(project/'data.mat', 60)
+    pickled(project/'ResPlan.pkl', 60)
     printed = follow(project, 'Your own plans')
     assert 'up to date' in printed['dvc status data.dvc']
     page = (project/'reports'/'mine'/'comparison.md').read_text()
@@ -393,7 +438,7 @@ def test_a_file_of_your_own_in_data_is_named_and_told_where_to_go(project):
     (project/'data'/'mine.txt').unlink()
     assert (
         code == 2
-        and "remask: data/mine.txt: not one of the project's files; move yours to inputs/" in printed
+        and "data/mine.txt: not one of the project's files; move yours: mkdir -p inputs && mv" in printed
         and 'store' not in printed
     )
 
@@ -421,47 +466,12 @@ def test_files_that_the_store_lost_come_back_by_the_command_that_is_printed(tmp_
     assert largest.exists()
 
 
-@pytest.mark.parametrize(
-    'error, remedy',
-    [
-        (OSError(28, 'No space left on device'), 'the disk is full: free some space'),
-        (DvcException('[Errno 28] No space left on device'), 'the disk is full: free some space'),
-        (
-            DvcException("Can't remove the following unsaved files without confirmation. data/plans.jsonl"),
-            'move yours to inputs/',
-        ),
-        (DvcException('Checkout failed for following targets: net'), 'dvc repro makes it again'),
-    ],
-    ids=str,
-)
-def test_the_error_has_the_line_of_dvc_and_the_remedy(monkeypatch, error, remedy):
-    class Project:
-        def __init__(self, folder): pass
-        def pull(self, targets, remote): raise error
-    monkeypatch.chdir(ROOT)
-    def untracked_files(): return []
-    def pinned_targets(repo): return ['train']
-    monkeypatch.setattr(store, 'untracked_files', untracked_files)
-    monkeypatch.setattr(store, 'pinned_targets', pinned_targets)
-    monkeypatch.setattr(store, 'Repo', Project)
-    with pytest.raises(SystemExit) as e: store.pull()
-    assert (
-        str(e.value).startswith('remask: DVC says: ')
-        and remedy in str(e.value)
-        and str(e.value).count('\n') == 1
-    )
-
-
 def test_pulling_a_text_that_was_never_trained_is_no_failure(project):
     "What was never made is not asked for; a name means all stages of a kind only where all were made"
+    before = (project/'params.yaml').read_text()
     edit(project, 'corpora:\n  new: {source: inputs/new.txt}\ntexts: [new]')
-    try:
-        code, printed = pull(project)
-    finally:
-        (project / 'params.yaml').write_text(
-            (project / 'params.yaml').read_text().replace('  new: {source: inputs/new.txt}\n', '')
-        )
-    edit(project, 'texts: [mine]')
+    try: code, printed = pull(project)
+    finally: (project/'params.yaml').write_text(before)
     assert code == 0, printed
 
 
@@ -471,7 +481,7 @@ def test_pulling_a_text_that_was_never_trained_is_no_failure(project):
 @pytest.mark.parametrize('command', FRONT)
 def test_the_front_page(tmp_path_factory, command):
     at = clone(tmp_path_factory.mktemp('front')/'remask')
-    shell(at, 'make tiny')
+    shell(at, 'remask profile smoke')
     assert 'remask: ' in shell(at, command) or command in ('make ablations', 'make repro')
 
 
@@ -484,6 +494,33 @@ def test_a_change_that_trains_the_same_is_recorded(tmp_path):
     assert module in shell(at, f'dvc status {names}')
     assert 'dvc.lock' in shell(at, 'make commit')
     assert 'up to date' in shell(at, f'dvc status {names}')
+
+
+def recorded(at):
+    "The steps of the live runs of the methods in the project's store"
+    found = runs(open_experiment(at, 'bubble-diagrams'))
+    return {r.data.params['steps'] for r in found if 'steps' in r.data.params}
+
+
+@pytest.mark.slow
+def test_experiments_run_beside_the_working_tree_and_are_recorded_in_the_project(tmp_path):
+    at = clone(tmp_path/'remask')
+    shell(at, 'make pull')
+    shell(at, 'remask profile smoke')
+    shell(at, 'git commit -qam small')
+    run, queue, start, show, apply = EXPERIMENTS
+    shell(at, run)
+    assert recorded(at) == {'12'}
+    shell(at, queue)
+    shell(at, start)
+    while 'Success' not in (printed := shell(at, 'dvc queue status')):
+        assert 'Failed' not in printed
+        time.sleep(2)
+    assert recorded(at) == {'10'}
+    assert {'first', 'second'} <= set(re.findall(r'\w+', shell(at, show)))
+    shell(at, apply, ok=False)                     # reports what nobody has made here
+    assert read_params(at/'params.yaml')['run']['steps'] == 10
+    assert 'up to date' in shell(at, 'dvc status compare')
 
 
 @pytest.mark.slow
@@ -501,7 +538,8 @@ def test_the_other_trainings_of_the_page(project):
 @pytest.mark.slow
 def test_one_stage_export_and_the_table_of_methods(tmp_path):
     at = clone(tmp_path/'remask')
-    shell(at, 'make pull'); shell(at, 'make tiny')
+    shell(at, 'make pull')
+    shell(at, 'remask profile smoke')
     for command in [
         'source .venv/bin/activate',
         'nbdev_export',
@@ -511,8 +549,8 @@ def test_one_stage_export_and_the_table_of_methods(tmp_path):
         shell(at, command)
     assert (at/'README.md').read_text() == README
     assert not [p for p in (at/'remask').glob('*.py') if p.read_text() != (ROOT/'remask'/p.name).read_text()]
-    shell(at, 'remask-stage sample data=plans table=plans method=llada_topp09_no_remask')
-    assert (at/'reports/notebooks/sample-plans-llada_topp09_no_remask.ipynb').exists()
+    shell(at, 'remask-stage sample data=plans comparison=main method=llada_topp09_no_remask')
+    assert (at/'reports/notebooks/sample-plans-main-llada_topp09_no_remask.ipynb').exists()
 
 
 @pytest.mark.slow

@@ -501,7 +501,10 @@ def agrees(name):
     return True
 
 
-def test_every_method_has_a_plain_rewriting(): assert set(PLAIN) == set(CATALOGUE) == set(METHOD_INFO)
+def test_every_method_has_a_plain_rewriting():
+    assert set(CATALOGUE) == set(METHOD_INFO)
+    missing, left_over = set(CATALOGUE) - set(PLAIN), set(PLAIN) - set(CATALOGUE)
+    assert not missing and not left_over, f"PLAIN lacks {missing}, and has {left_over} of no method"
 
 
 @pytest.mark.parametrize('name', CATALOGUE)
@@ -656,19 +659,20 @@ def run_with(name, **parts): return sample(PROC, START, times(name), CATALOGUE[n
 @pytest.mark.parametrize('name', ['remdm_cap', 'gibbs', 'wino'])
 def test_what_a_policy_returns_is_checked_and_the_method_and_step_are_named(name):
     step = 'in the step from t=.* to s='
-    def nan(st): return st.p*torch.nan
-    def short(st): return st.p[:, :3]
-    def large(st): return st.p*0 + 1.5
-    def negative(st): return st.p*0 - 1
+    def nan(st): return st.u*torch.nan
+    def short(st): return st.u[:, :3]
+    def large(st): return st.u*0 + 1.5
+    def negative(st): return st.u*0 - 1
     def masks(st): return torch.full_like(st.x, MASK)
     def refused(part, f, why):
         message = f'{name}: policy.{part}: {why} {step}'
         with pytest.raises(ValueError, match=message): run_with(name, **{part: f})
-    refused('unmask', nan, 'value nan.*')
+    reads = CATALOGUE[name].policy.reads_network
+    refused('unmask', nan, 'value nan.*' if reads else 'reads what the network gives,')
     refused('unmask', short, 'shape.*')
     refused('unmask', large, 'value 1.5.*')
     refused('remask', negative, 'value -1')
-    refused('score', nan, 'value nan')
+    if reads: refused('score', nan, 'value nan')
     refused('edit', masks, 'id 4 .*')
 
 
@@ -678,6 +682,14 @@ def test_a_missing_head_is_named(name):
     proc = PROC._replace(denoise=headless)
     with pytest.raises(ValueError, match=f"no head '{METHOD_INFO[name].needs}'"):
         sample(proc, START, times(name), CATALOGUE[name].policy)
+
+
+def test_a_policy_that_reads_the_network_and_denies_it_is_refused():
+    def by_p(st): return st.p
+    def half(st): return st.p.nan_to_num(.5)
+    for lie in (by_p, half):
+        with pytest.raises(ValueError, match='remdm_cap: policy.unmask: reads .*reads_network=False'):
+            run_with('remdm_cap', unmask=lie)
 
 
 def test_errors_of_a_foreign_denoiser_are_named():

@@ -72,7 +72,7 @@ def test_06_characters_stay_as_they_are(tmp_path):
 def test_07_an_attention_mask_that_is_accepted_and_ignored(tmp_path):
     saved(tmp_path, 'llada')
     hub = opened(tmp_path)
-    assert 'attention_mask' in hub.takes and hub.facts.tells == '' and 'rows by length' in hub.described()
+    assert 'attention_mask' in hub.takes and hub.facts.mask_form == '' and 'rows by length' in hub.described()
     how = GenerationOptions(block=8, steps=8)
     together = hub.answers(TEXTS, 8, how)
     assert together == [hub.answers([t], 8, how)[0] for t in TEXTS]

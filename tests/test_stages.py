@@ -3,21 +3,27 @@ import ast, copy, json, os, pathlib, re, shlex, subprocess, sys
 import networkx as nx, nbformat, pytest, yaml
 from dvc.repo import Repo
 from remask.pipeline import stages
-from remask.methods.published import PUBLISHED, compared, compared_yaml
+from remask.methods.published import PUBLISHED, compared
+from remask.pipeline.profiles import edited_values, read_profile, use_profile, write_params
 from remask.pipeline.stages import (
     DURATIONS, SECTIONS, declared_parameters, duration_table, entries, find_stage, log_duration, read_params,
-    run_notebook, run_stage, select_parameters, stage_main, stage_params)
+    check_sampled, run_notebook, run_stage, select_parameters, stage_main, stage_params)
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARAMS = read_params(ROOT/'params.yaml')
 DVC = yaml.safe_load((ROOT/'dvc.yaml').read_text())
 KEY = {section: key for key, section in SECTIONS.items()}
+SAMPLED = 'data', 'comparison', 'method'
 for name, d in DVC['stages'].items(): # a stage for each entry of a section, written as the others are
-    if 'foreach' in d: DVC['stages'][name] = d['do'] | dict(matrix={KEY[d['foreach'][2:-1]]: d['foreach']})
+    if 'foreach' not in d: continue
+    section = d['foreach'][2:-1]
+    items = {KEY[section]: d['foreach']} if section in KEY else dict(PARAMS['lists'])
+    if section == 'sampled': items = {k: sorted({r[k] for r in PARAMS[section].values()}) for k in SAMPLED}
+    DVC['stages'][name] = d['do'] | dict(matrix=items)
 NOTEBOOK = {s: re.match(r'remask-stage (\w+)', d['cmd']).group(1) for s, d in DVC['stages'].items()}
 STAGES = sorted(set(NOTEBOOK.values()))
 ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser',
-            family='competing', quiz='arithmetic', model='answerer', decoder='ups')
+            family='competing', comparison='main', quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
 NOT_GIVEN = {  # parameters that keep the notebook's default where no entry gives them
     'overrides',
@@ -51,8 +57,45 @@ def test_there_is_one_record_for_each_method_in_a_list():
             assert row == {k: v for k, v in compared(name)._asdict().items() if v != {}}, name
 
 
-def test_the_records_are_those_that_the_command_writes():
-    assert compared_yaml(LISTED) in (ROOT/'params.yaml').read_text()
+def test_the_command_changes_nothing_in_the_file_that_comes_along(tmp_path):
+    "The records are those of the lists, and the values those of the profile"
+    path = tmp_path/'params.yaml'
+    path.write_text((ROOT/'params.yaml').read_text())
+    write_params(read_profile('laptop', ROOT/'profiles'), path)
+    assert path.read_text() == (ROOT/'params.yaml').read_text()
+    assert edited_values(PARAMS, read_profile('laptop', ROOT/'profiles')) == []
+
+
+@pytest.mark.parametrize('name', ['smoke', 'paper'])
+def test_a_profile_is_switched_on_and_off_again(tmp_path, name):
+    path, folder = tmp_path/'params.yaml', ROOT/'profiles'
+    path.write_text((ROOT/'params.yaml').read_text())
+    use_profile(name, path, folder)
+    new = read_params(path)
+    assert new['run']['profile'] == name and edited_values(new, read_profile(name, folder)) == []
+    check_sampled(new)
+    use_profile('laptop', path, folder)
+    assert path.read_text() == (ROOT/'params.yaml').read_text()
+
+
+def test_values_of_your_own_are_not_overwritten_unless_you_say_so(tmp_path):
+    path, folder = tmp_path/'params.yaml', ROOT/'profiles'
+    mine = (ROOT/'params.yaml').read_text().replace('\n  steps: 100\n', '\n  steps: 99\n')
+    path.write_text(mine)
+    with pytest.raises(ValueError, match='run.steps differ from .*laptop.yaml'):
+        use_profile('smoke', path, folder)
+    assert path.read_text() == mine
+    use_profile(None, path, folder)
+    assert path.read_text() == mine
+    use_profile('smoke', path, folder, force=True)
+    assert read_params(path)['run']['steps'] == 12
+
+
+@pytest.mark.parametrize('change', [
+    dict(datasets=['other']), dict(lists=dict(PARAMS['lists'], published_v2=[]))])
+def test_a_stage_refuses_records_that_are_not_those_of_the_lists(change):
+    with pytest.raises(ValueError, match='`sampled` does not fit .*: run remask profile'):
+        check_sampled(PARAMS | change)
 
 
 def test_every_name_that_is_used_is_known():
@@ -64,17 +107,23 @@ def test_every_name_that_is_used_is_known():
             used[key] |= set(names)
     for key, names in used.items():
         assert names and names <= set(PARAMS[SECTION[key]]), (key, names - set(PARAMS[SECTION[key]]))
-    for names in PARAMS.get('lists', {}).values(): assert set(names) <= set(PARAMS['methods'])
-    v2 = ['v2_llada_topp09_no_remask', 'v2_llada_topp09_remdm_confidence_tsw10']
-    assert PARAMS['compared'] == list(PUBLISHED) and PARAMS['compared_v2'] == v2   # the 24
-    trained = {PARAMS['methods'][m]['process'] for m in used['method'] if m != 'heldout'}
-    assert trained <= used['process']
+    for names in PARAMS['lists'].values(): assert set(names) <= set(PARAMS['methods'])
+    main, v2 = PARAMS['comparisons']['main']['lists'], PARAMS['lists']['published_v2']
+    assert main[:2] == ['published', 'published_v2']                # the 24
+    assert PARAMS['lists']['published'] == list(PUBLISHED)
+    assert v2 == ['v2_llada_topp09_no_remask', 'v2_llada_topp09_remdm_confidence_tsw10']
+    assert {r['process'] for r in PARAMS['sampled'].values()} <= used['process']
 
 
-def test_the_profiles_differ_in_values_only():
-    small, *others = PARAMS['profiles'].values()
-    assert all(set(o) == set(small) for o in others) and PARAMS['run'] in PARAMS['profiles'].values()
-    assert all(p['profile'] == name for name, p in PARAMS['profiles'].items())
+def test_a_profile_says_nothing_that_the_complete_one_does_not_say():
+    "So that the complete one undoes it"
+    complete = read_profile('laptop', ROOT/'profiles')
+    for path in (ROOT/'profiles').glob('*.yaml'):
+        own = yaml.safe_load(path.read_text())
+        assert own['run']['profile'] == path.stem
+        for section, values in own.items():
+            if isinstance(values, dict): assert set(values) <= set(complete[section]), (path, section)
+            else: assert section in complete
 
 
 def test_every_parameter_reaches_a_notebook():
@@ -129,11 +178,20 @@ def test_a_foreign_model_takes_nothing_from_a_profile():
     assert select_parameters(stage('llada'), stage_params(PARAMS, {}, entries(defaults)), {}) == {}
 
 
+@pytest.mark.parametrize('name', STAGES)
+def test_a_stage_that_trains_sets_the_seed(name):
+    "Otherwise a second run writes other bytes"
+    cells = [c.source for c in nbformat.read(stage(name), 4).cells if c.cell_type == 'code']
+    code = '\n'.join(cells)
+    first = re.search(r'\b(fit|finetune)\(', code)
+    assert not first or 'torch.manual_seed(' in code[:first.start()]
+
+
 # ---- refusals
 
 @pytest.mark.parametrize('name', STAGES)
 def test_an_unknown_parameter_is_fatal(name):
-    with pytest.raises(ValueError, match=rf'{name}.ipynb: has no parameter sampels; it takes \w+, '):
+    with pytest.raises(ValueError, match=rf'{name}.ipynb: has no parameter sampels; .*it takes \w+, '):
         select_parameters(stage(name), PARAMS['run'], dict(sampels=3))
 
 
@@ -142,6 +200,58 @@ def test_an_unknown_item_is_fatal_and_the_known_ones_are_named():
         first = next(iter(PARAMS[section]))
         with pytest.raises(ValueError, match=f"no {key} 'nonsense' under `{section}`; it knows {first}"):
             stage_params(PARAMS, {key: 'nonsense'})
+
+
+SAMPLE = 'sample data=plans method=llada_topp09_no_remask'
+
+
+@pytest.mark.parametrize('words, near', [
+    (f'{SAMPLE} sampels=3', 'no parameter sampels; did you mean samples'),
+    ('sample data=plans method=llada_topp09_no_remsk', 'did you mean llada_topp09_no_remask'),
+    ('smaple data=plans', 'did you mean sample'),
+])
+def test_what_is_not_known_is_answered_by_the_nearest_name(monkeypatch, words, near):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ValueError, match=re.escape(near)): run_stage(words.split())
+
+
+@pytest.mark.parametrize('words, why', [
+    (f'{SAMPLE} samples=0', 'samples is 0; write a whole number from 1'),
+    (f'{SAMPLE} steps=-1', 'steps is -1; write a whole number from 1'),
+    (f'{SAMPLE} seeds=[]', 'seeds is []; write one seed or more'),
+    (f'{SAMPLE} seeds=[1,1]', 'seeds is [1, 1]; write one seed or more, each a whole number and none twice'),
+    ('sample_text text=teacher family=competing text_rows=0', 'text_rows is 0; write a whole number'),
+    ('answers quiz=arithmetic decoder=ups answer_steps=0.5', 'answer_steps is 0.5; write a whole number'),
+])
+def test_a_size_that_leaves_nothing_to_compute_is_one_sentence_before_any_work(monkeypatch, words, why):
+    def runs(*args): raise AssertionError('the notebook was run')
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(stages, 'run_notebook', runs)
+    with pytest.raises(ValueError, match=re.escape(why)) as e: run_stage(shlex.split(words))
+    assert '\n' not in str(e.value)
+
+
+def test_no_default_and_no_profile_is_refused_for_its_size():
+    for name in STAGES:
+        assert not [k for k, v in declared_parameters(stage(name)).items() if stages.size_fault(k, v)], name
+    for path in (ROOT/'profiles').glob('*.yaml'):
+        profile = yaml.safe_load(path.read_text())
+        values = profile['run'] | profile.get('comparisons', {}).get('main', {})
+        assert 'text_rows' in values and not [k for k, v in values.items() if stages.size_fault(k, v)], path
+
+
+@pytest.mark.parametrize('section, value', [('data', ['plans']), ('methods', 'all'), ('run', 'laptop')])
+def test_a_section_of_a_wrong_type_is_named(tmp_path, section, value):
+    (tmp_path/'p.yaml').write_text(yaml.safe_dump(PARAMS | {section: value}))
+    with pytest.raises(ValueError, match=f'`{section}` is .*; write a name and its values') as e:
+        read_params(tmp_path/'p.yaml')
+    assert '\n' not in str(e.value)
+
+
+def test_an_entry_that_is_no_names_with_values_is_named():
+    wrong = PARAMS | dict(data=dict(mine='inputs/mine.jsonl'))
+    with pytest.raises(ValueError, match="`data.mine` is 'inputs/mine.jsonl'; write"):
+        stage_params(wrong, dict(data='mine'))
 
 
 @pytest.mark.parametrize('lost', ['run', 'data', 'processes', 'methods'])
@@ -329,7 +439,7 @@ WRONG = dict(run=3, data=[1], processes='x')
 @pytest.mark.parametrize('section', WRONG)
 def test_a_section_of_the_wrong_type_is_named(section):
     params = dict(run={}, data=dict(a={}), processes=dict(p={}), methods={}) | {section: WRONG[section]}
-    with pytest.raises(ValueError, match=f'params.yaml: `{section}` is .* list of') as e:
+    with pytest.raises(ValueError, match=f'params.yaml: `{section}` is .*; write') as e:
         stage_params(params, dict(data='a', process='p'))
     assert '\n' not in str(e.value)
     params = dict(run={}, data=dict(a=7))

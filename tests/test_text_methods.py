@@ -6,7 +6,7 @@ from remask.pipeline import cli
 from remask.core.denoiser import Denoiser
 from remask.core.files import save_net
 from remask.core.fast import NFECounter
-from remask.methods.text_checkpoints import READINGS, SCORES, load_text_checkpoints, text_method
+from remask.methods.text_checkpoints import READINGS, SCORES, Watch, load_text_checkpoints, text_method
 from remask.methods.generation import generate_rows
 from remask.core.schedules import linear, uniform_grid
 from remask.domains.text import Vocabulary, infill
@@ -151,7 +151,7 @@ def test_the_demo_prints_every_step_and_ends_with_the_text(nets, capsys, monkeyp
 
 
 def test_watch_marks_unmasked_and_remasked_positions(nets):
-    watch, steps = cli.Watch(VOCAB), []
+    watch, steps = Watch(VOCAB), []
     def both(st, x, keep):
         watch(st, x, keep)
         steps.append((int(st.masked[0].sum()), (x[0] != VOCAB.mask).sum().item()))

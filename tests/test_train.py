@@ -9,7 +9,8 @@ import numpy as np, pytest, torch
 from remask.core.denoiser import Denoised, Denoiser, load_denoiser, trimmed
 from remask.core.files import open_tensors, save_net, save_tensors
 from remask.domains.graphs import (
-    MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode_graphs, graph_places, graph_rate_network, graph_space)
+    MASK, NO_EDGE, N_ROOMS, PAD, V, Graph, encode_graphs, graph_position_features,
+    graph_rate_network, graph_space)
 from remask.core.loss import token_weights
 from remask.core.schedules import elbo_weight, linear, log_uniform_times, poly, uniform_times
 from remask.core.tokens import real
@@ -31,7 +32,7 @@ RECIPE = published(token_weights(ROWS, EDGES, V, 13), lr=1e-2, warmup=5, decay=.
 
 def fresh(n_max=4, d=16, layers=1, seed=0):
     torch.manual_seed(seed)
-    return Denoiser(graph_places(n_max), graph_space(n_max).legal, d=d, layers=layers, dropout=.1)
+    return Denoiser(graph_position_features(n_max), graph_space(n_max).legal, d=d, layers=layers, dropout=.1)
 
 
 def fixed(): return RECIPE
@@ -210,7 +211,7 @@ def test_a_learned_schedule_moves(tmp_path):
 def train_shared(folder):
     "Twelve steps without dropout, by however many processes this is run in"
     torch.manual_seed(0)
-    net, curve = Denoiser(graph_places(4), SPACE.legal, d=16, layers=1, dropout=0.), Curve(folder)
+    net, curve = Denoiser(graph_position_features(4), SPACE.legal, d=16, layers=1, dropout=0.), Curve(folder)
     recipe = learned()._replace(times=log_uniform_times)
     fit(net, SPACE, ROWS, recipe, 12, folder, log=curve.log, log_every=4)
 
@@ -631,7 +632,7 @@ def test_a_network_of_nan_is_never_saved(tmp_path):
     "NaN between two log entries stops the run at the next save, even at the end, and leaves no state"
     space = graph_space(4)
     x0 = encode_graphs([Graph((0, 1, 2), ((0, 1, 3),))]*16, 4)
-    net = Denoiser(graph_places(4), space.legal, d=16, layers=1)
+    net = Denoiser(graph_position_features(4), space.legal, d=16, layers=1)
     recipe = Recipe(batch=8, weight=nan_weight)
     with pytest.raises(ValueError, match='not a number'): fit(net, space, x0, recipe, 9, tmp_path)
     assert not (tmp_path/'state.safetensors').exists()

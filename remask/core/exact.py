@@ -384,11 +384,11 @@ def ngram_distribution(
 
 # %% ../../nbs/1_core/03_exact.ipynb #d1b01f3b
 def tv_to_exact(
-    world:Chain|Enumerated, # a model small enough to list
+    model:Chain|Enumerated, # a model small enough to list
     x:Tensor, # (B,L) ids
 )->float:
     "Measure the total variation between the rows drawn and the model's distribution"
-    rows, p = world.distribution() # type: ignore[union-attr] # it is patched in
+    rows, p = model.distribution() # type: ignore[union-attr] # it is patched in
     both = torch.cat([rows.to(x), x])
     at = both.unique(dim=0, return_inverse=True)[1]
     listed, drawn = at.split([len(rows), len(x)])

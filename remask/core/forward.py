@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
-from .tokens import TokenSpace, real, restrict, top
+from .tokens import TokenSpace, real, restrict, row_sum, top
 
 # %% ../../nbs/1_core/07_forward.ipynb #0f4d0bb7
 class Noisy(NamedTuple):
@@ -82,8 +82,6 @@ def _grown(masked, ok, u, p1, p2):
     new = (u < p) & ok
     return masked | new
 
-def _row_sum(v): return v.sum(1, keepdim=True)
-
 # %% ../../nbs/1_core/07_forward.ipynb #d5a7c0e4
 def sticky(
     p1:float=.1, p2:float=.5, # per round, of a position by itself and beside a masked one
@@ -93,11 +91,11 @@ def sticky(
     def forward(space, x0, alpha_t, u):
         ok = x0 != space.pad
         share = (1 - alpha_t)*ok
-        n = _row_sum(share).ceil()
+        n = row_sum(share).ceil()
         masked = torch.zeros_like(ok)
         for r in range(rounds):
             grown = _grown(masked, ok, uniforms(u, r), p1, p2)
-            too_few = _row_sum(masked) < n
+            too_few = row_sum(masked) < n
             masked = torch.where(too_few, grown, masked)
         order = masked + uniforms(u, rounds)
         masked = top(order, ok, n)
@@ -114,7 +112,7 @@ def spans(
         L = x0.shape[1]
         if 2*n > L: raise ValueError(f"{n} spans need {2*n} positions, a row has {L}")
         share = uniforms(u, 0)[:, :2*n]
-        places = (share*_row_sum(ok)).long()
+        places = (share*row_sum(ok)).long()
         ends = places.sort(1).values[..., None]
         at = ok.cumsum(1)[:, None] - 1
         begun = at >= ends[:, ::2]

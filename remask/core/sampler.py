@@ -171,6 +171,8 @@ class Policy(NamedTuple):
     score:  Callable = confidence # StepState -> (B,L), higher = keep
     edit:   Callable = as_is      # StepState after unmasking -> (B,L) ids; may exchange unmasked tokens
     name:   str = ''              # used in error messages
+    reads_network: bool = True    # False: decides without logits, draft, p, psi and heads; then only the rows
+                                  # in which a token is unmasked are evaluated
 
 # %% ../../nbs/1_core/12_sampler.ipynb #4877d4e9
 class Process(NamedTuple):
@@ -180,12 +182,11 @@ class Process(NamedTuple):
     space: TokenSpace
 
 # %% ../../nbs/1_core/12_sampler.ipynb #d1a7c0ea
-def _drafted(space, logits, x, at, draw, u):
-    # legal logits, x with the positions `at` filled by a draw, and the probability of every token
-    logits = restrict(space, logits)
+def _drafted(logits, x, at, draw, u):
+    # x with the positions `at` filled by a draw, and the probability of every token
     draft = torch.where(at, draw(logits, u), x)
     p = logits.double().softmax(-1)
-    return logits, draft, p.gather(-1, draft[..., None])[..., 0]
+    return draft, p.gather(-1, draft[..., None])[..., 0]
 
 def _further(noise, k):
     # the uniforms of the k-th further evaluation of a step
@@ -197,6 +198,37 @@ def _alpha_s(proc, ok, s):
     if s > 0: return proc.alpha(s, ok)
     return torch.ones(len(ok), 1, dtype=torch.float64, device=ok.device)
 
+# %% ../../nbs/1_core/12_sampler.ipynb #987a0ebe
+class _Rows(NamedTuple):
+    x: Tensor    # (B,L) ids
+    psi: Tensor  # (B,L) probabilities when unmasked
+    ours: Tensor # (B,L) bool, what the sampler decides about
+
+def _before(proc, rows, t, s, noise, step):
+    # the state of a step before the denoiser is evaluated: p is NaN and there are no logits
+    x, psi, ours = rows
+    ok, at = real(proc.space, x), ours & masked(proc.space, x)
+    alpha_t, alpha_s = proc.alpha(t, ok), _alpha_s(proc, ok, s)
+    def more(k): return _further(noise, k)(step, CHOOSE, x.shape[1])
+    u = more(0)
+    none, unknown = u.new_zeros(0), torch.full_like(u, torch.nan)
+    return StepState(x, x, none, unknown, psi, {}, at, ours & ~at, alpha_t, alpha_s, t, s, u, noise=more)
+
+# %% ../../nbs/1_core/12_sampler.ipynb #0fb88c95
+def _evaluated(proc, st, draw, noise, step, asked=None):
+    # the state after an evaluation of the rows `asked` (B,) only; the others have p = NaN and no draft, -1
+    ok, rows = real(proc.space, st.x), slice(None)
+    if asked is not None: ok, rows = ok & asked[:, None], asked
+    out = proc.denoise(st.x, st.t, ok)
+    logits = restrict(proc.space, out.logits)
+    u = noise(step, DRAW, st.x.shape[1])
+    draft, p = st.x.masked_fill(st.masked, -1), st.p.clone()
+    draft[rows], p[rows] = _drafted(logits[rows], st.x[rows], st.masked[rows], draw, u[rows])
+    def reevaluate(x, at, t, k):
+        x = torch.where(at, proc.space.mask, x)
+        return observe(proc, x, st.psi, st.ours, t, st.s, draw, _further(noise, k), step)
+    return replace(st, draft=draft, logits=logits, p=p, heads=out.heads, reevaluate=reevaluate, draw=draw)
+
 # %% ../../nbs/1_core/12_sampler.ipynb #4ef4f12a
 def observe(
     proc:Process, x:Tensor, # (B,L) ids at t
@@ -206,30 +238,24 @@ def observe(
     noise:Noise, step:int,
 )->StepState:
     "Evaluate the denoiser once; `reevaluate` evaluates it again, with uniforms of its own"
-    ok = real(proc.space, x)
-    at = ours & masked(proc.space, x)
-    out = proc.denoise(x, t, ok)
-    logits, draft, p = _drafted(proc.space, out.logits, x, at, draw, noise(step, DRAW, x.shape[1]))
-    def reevaluate(x, at, t, k):
-        x = torch.where(at, proc.space.mask, x)
-        return observe(proc, x, psi, ours, t, s, draw, _further(noise, k), step)
-    def more(k): return _further(noise, k)(step, CHOOSE, x.shape[1])
-    alpha_s = _alpha_s(proc, ok, s)
-    alpha_t = proc.alpha(t, ok)
-    return StepState(x, draft, logits, p, psi, out.heads, at, ours & ~at, alpha_t, alpha_s, t, s, more(0),
-                     reevaluate=reevaluate, draw=draw, noise=more)
+    st = _before(proc, _Rows(x, psi, ours), t, s, noise, step)
+    return _evaluated(proc, st, draw, noise, step)
 
 # %% ../../nbs/1_core/12_sampler.ipynb #91fbe805
+def _decide(st, policy, u):
+    # the state with score and sigma, the probability of being unmasked, what is unmasked after the step
+    st = replace(st, score=policy.score(st))
+    sigma = policy.remask(st)*(st.s > 0)          # nothing is remasked on the last step
+    st = replace(st, sigma=sigma)
+    keep = torch.where(st.masked, policy.unmask(st), 1 - sigma)
+    return st, keep, ~st.ours | (u < keep)
+
 def advance(
     st:StepState, policy:Policy, mask:int, # the id of MASK
     u:Tensor, # (B,L) uniforms that are compared with the probabilities
 )->tuple: # (B,L) new ids, (B,L) their psi, (B,L) the probability of being unmasked
     "Decide which positions are unmasked after the step, and let the policy edit their tokens"
-    st = replace(st, score=policy.score(st))
-    sigma = policy.remask(st)*(st.s > 0)          # nothing is remasked on the last step
-    st = replace(st, sigma=sigma)
-    keep = torch.where(st.masked, policy.unmask(st), 1 - sigma)
-    unmasked = ~st.ours | (u < keep)
+    st, keep, unmasked = _decide(st, policy, u)
     x = torch.where(unmasked, st.draft, mask)
     psi = torch.where(st.masked & unmasked, st.p, st.psi)
     after = replace(st, x=x, psi=psi, unmasked_after=st.ours & unmasked)
@@ -241,7 +267,18 @@ def _ours(space, x, frozen):
     if frozen is None: return masked(space, x)
     return real(space, x) & ~frozen
 
+def _start(space, x, frozen): # psi is 1 where nothing was unmasked yet
+    return _Rows(x, torch.ones(x.shape, dtype=torch.float64, device=x.device), _ours(space, x, frozen))
+
 def _ignore(st, x, keep): pass # the default callback
+
+def _reads(policy): return policy.reads_network or policy.edit is not as_is
+
+def _asked(st, policy, u):
+    # (B,) bool, the rows whose evaluation is used; None: all of them
+    if _reads(policy): return None
+    _, _, unmasked = _decide(st, policy, u)
+    return (st.masked & unmasked).any(1)
 
 # %% ../../nbs/1_core/12_sampler.ipynb #46ce28f0
 @torch.no_grad()
@@ -256,14 +293,14 @@ def sample(
 )->Tensor: # (B,L) ids without MASK
     "Sample clean rows from x"
     if check: proc, policy = checked(proc, policy, x, ts)
-    if noise is None: noise = Noise(0, torch.arange(len(x), device=x.device))
-    ours = _ours(proc.space, x, frozen)
-    psi = torch.ones(x.shape, dtype=torch.float64, device=x.device)
+    rows, noise = _start(proc.space, x, frozen), noise or Noise(0, torch.arange(len(x), device=x.device))
     for k, (t, s) in enumerate(pairwise(ts.tolist())):
-        st = observe(proc, x, psi, ours, t, s, draw, noise, k)
-        x, psi, keep = advance(st, policy, proc.space.mask, noise(k, KEEP, x.shape[1]))
+        st, u = _before(proc, rows, t, s, noise, k), noise(k, KEEP, x.shape[1])
+        st = _evaluated(proc, st, draw, noise, k, _asked(st, policy, u))
+        x, psi, keep = advance(st, policy, proc.space.mask, u)
+        rows = rows._replace(x=x, psi=psi)
         callback(st, x, keep)
-    return x
+    return rows.x
 
 # %% ../../nbs/1_core/12_sampler.ipynb #f2db8d53
 def _step(st): return f"in the step from t={st.t:.3g} to s={st.s:.3g}"
@@ -298,6 +335,20 @@ class _Guard:
         if not wrong.any(): return out
         value = out[wrong][0].item()
         raise ValueError(f"{what}: value {value:.4g} {_step(st)}; it must lie in [{self.low},{self.high}]")
+
+# %% ../../nbs/1_core/12_sampler.ipynb #d284eff1
+class _Unread:
+    # a guarded part of a policy that must decide the same with and without the evaluation of the step
+    def __init__(self, guard): self.guard, self.before = guard, None
+
+    def __call__(self, st):
+        out, what = self.guard.f(st), _called(self.guard.name, self.guard.part)
+        _check_shape(out, st.p, what, st)
+        if not len(st.logits): self.before = out                    # before the evaluation
+        same = (out == self.before) | ~_read(self.guard.part, st)   # NaN is not the same: p was read
+        if same.all(): return self.guard(st)
+        raise ValueError(f"{what}: reads what the network gives, {_step(st)}, although the policy has "
+                         "reads_network=False: leave that out")
 
 # %% ../../nbs/1_core/12_sampler.ipynb #509791d6
 def _may_edit(edit, space, name=''):
@@ -347,7 +398,8 @@ def checked(
     name = policy.name
     unmask = _Guard('unmask', policy.unmask, 0, 1, name)
     remask = _Guard('remask', policy.remask, 0, 1, name)
-    score = _Guard('score', policy.score, -torch.inf, torch.inf, name)
     edit = _may_edit(policy.edit, proc.space, name)
     guarded = proc._replace(denoise=_guarded(proc))
+    if not _reads(policy): return guarded, policy._replace(unmask=_Unread(unmask), remask=_Unread(remask))
+    score = _Guard('score', policy.score, -torch.inf, torch.inf, name)
     return guarded, Policy(unmask, remask, score, edit, name)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROOMS', 'RELATIONS', 'N_ROOMS', 'N_RELATIONS', 'NO_EDGE', 'MASK', 'PAD', 'V', 'Graph', 'pairs', 'graph_space',
-           'slots', 'room_slots', 'graph_places', 'graph_fault', 'encode_graphs', 'decode_graphs', 'relate',
+           'slots', 'room_slots', 'graph_position_features', 'graph_fault', 'encode_graphs', 'decode_graphs', 'relate',
            'graph_rate_network', 'Split', 'split_indices']
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #077e3623
@@ -69,7 +69,7 @@ def room_slots(
     return int(space.legal[:, 0].sum())
 
 # %% ../../nbs/3_domains/01_graphs.ipynb #1218146a
-def graph_places(
+def graph_position_features(
     n_max:int=8, # room slots
 )->Tensor: # (L,F) counts, F = 2 + 2 n_max
     "Describe the positions of a graph: kind, room slot, and the two rooms a pair touches"
@@ -218,7 +218,7 @@ def graph_rate_network(
     **options:Any, # K, low, high
 )->RateNetwork:
     "Make a fresh learned schedule for graphs"
-    places = graph_places(n_max)
+    places = graph_position_features(n_max)
     _, is_pair, own, touched = places.split([1, 1, n_max, n_max], 1)
     kind = is_pair[:, 0].long()
     return RateNetwork(own + touched, kind, **options)

@@ -35,7 +35,7 @@ def write_jsonl(
     write_whole(path, text.encode())
 
 # %% ../../nbs/3_domains/02_readers.ipynb #ff6d5f5f
-_HOW = 'mend or delete that line, or convert the original again with `remask data`'
+_HOW = 'correct or delete that line, or convert the original again with `remask data`'
 
 def _graph(d, n_max):
     "The graph of a record (a dict)"
@@ -368,7 +368,7 @@ def read_resplan(
     plans = enumerate(_unpickle(path, data), 1) if pickled else located_records(path)
     for place, plan in plans:
         at = f"plan {place}" if pickled else str(place)
-        with located(path, at, 'mend or delete it, or get the file again'):
+        with located(path, at, 'correct or delete it, or get the file again'):
             _keep(made(plan, out.report), n_max, out)
     return out
 

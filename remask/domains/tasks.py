@@ -465,7 +465,7 @@ def _pair(r, name): # a record of a set -> Pair
         f = odd[0]
         value = str(r[f])
         want = 'list of texts' if f in _LISTS else 'text'
-        raise ValueError(f"has {value[:30]} as {f}, which is no {want}: mend or delete it")
+        raise ValueError(f"has {value[:30]} as {f}, which is no {want}: correct or delete it")
     return read(r)
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #f9eb8c8b

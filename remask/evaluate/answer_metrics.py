@@ -40,8 +40,8 @@ def boxed(
     if not ends: return None
     rest = text[ends[-1]:]
     if rest[0] == '{': return _closed(rest)
-    word = re.match(r'[^\s$.,]+', rest)
-    return word[0] if word else None
+    word = re.match(r'\$?([^\s$.,]+)', rest)
+    return word[1] if word else None
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #4bf4953e
 _SIGNS = {0xFF01 + k: chr(0x21 + k) for k in range(94)}
@@ -254,15 +254,16 @@ def _standards(name, pairs, programs): # -> the judge, and what it holds each tr
     return (_matches, against) if compared else (partial(_passes, apart=programs == 'run'), pairs)
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #5ee6e6fc
-def _tries(pairs, told): # -> lists of texts, one list a pair
+def _tries(pairs, answers): # -> lists of texts, one list a pair
     if not len(pairs): raise ValueError("there are no pairs to judge: give at least one")
-    if len(told) != len(pairs): raise ValueError(f"{len(told)} answers, {len(pairs)} pairs: give one a pair")
-    tries = [[t] if isinstance(t, str) else t for t in told]
+    if len(answers) != len(pairs):
+        raise ValueError(f"{len(answers)} answers, {len(pairs)} pairs: give one a pair")
+    tries = [[t] if isinstance(t, str) else t for t in answers]
     for k, ts in enumerate(tries):
         if not isinstance(ts, (list, tuple, np.ndarray)) or not all(isinstance(t, str) for t in ts):
-            raise ValueError(f"answer {k} is {str(told[k])[:30]!r}, no text and no list of texts")
+            raise ValueError(f"answer {k} is {str(answers[k])[:30]!r}, no text and no list of texts")
     many = {len(ts) for ts in tries}
-    alone = {isinstance(t, str) for t in told}
+    alone = {isinstance(t, str) for t in answers}
     if 0 in many or len(many) + len(alone) > 2:
         raise ValueError(f"some pairs have {min(many)} answers and some {max(many)}, or some a text and some "
                          "a list: give a text for each, or as many texts for each")
@@ -272,16 +273,16 @@ def _tries(pairs, told): # -> lists of texts, one list a pair
 def right_answers(
     name:str, # of `SETS`
     pairs:list, # N `Pair`s
-    told:list, # N texts, or N lists of n texts where each pair was tried n times
+    answers:list, # N texts, or N lists of n texts where each pair was tried n times
     programs:str='refuse', # 'run': programs are run, in namespaces; 'run anywhere': also where there are none
 )->np.ndarray: # (N,) bool, or (N,n)
     "Tell which answers to a published set are right; raise ValueError where they cannot be judged"
-    tries = _tries(pairs, told)
+    tries = _tries(pairs, answers)
     judge, against = _standards(name, pairs, programs)
     judged = []
     for texts, v in zip(tries, against): judged.append([judge(t, v) for t in texts])
     right = np.array(judged, bool)
-    return right[:, 0] if isinstance(told[0], str) else right
+    return right[:, 0] if isinstance(answers[0], str) else right
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #fa6a433c
 def share(
@@ -333,7 +334,7 @@ def paired_margin(
     return PairedMargin(gain, low, high, p, more, less)
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #f71db538
-_OUTCOMES = 'hits', 'misses', 'false_alarms', 'passes'
+_OUTCOMES = 'hits', 'misses', 'false_alarms', 'correct_rejections'
 
 def _confusion(wrong, called, end): # name -> number
     table = confusion_matrix(wrong, called, labels=[True, False])
@@ -350,7 +351,7 @@ def detection_metrics(
     wrong:Tensor, # (N,L) bool
     among:Tensor, # (N,L) bool, positions that count
     below:float=.5, # a lower score is called wrong
-)->dict: # auc; hits, misses, false_alarms, passes, each at `below` and K-matched
+)->dict: # auc; hits, misses, false_alarms, correct_rejections, each at `below` and K-matched
     "Measure how well a score finds wrong tokens"
     s = torch.as_tensor(score).cpu()
     use = torch.as_tensor(among).cpu()

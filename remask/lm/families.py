@@ -28,23 +28,24 @@ class Family(NamedTuple):
     block: int = 0          # positions of a block of the attention; 0: every position attends to all
     time: str = ''          # meaning of a time input: 'sigma' (-log alpha) or 't'; '': none
     extra_mask: bool = False # MASK is the last column, which the tokenizer does not know
-    tells: tuple = ('2d positions', '2d') # forms of the mask of existing positions, in the order of trial
+    mask_forms: tuple = ('2d positions', '2d') # of the mask of existing positions, in the order of trial
 
 # %% ../../nbs/5_lm/02_families.ipynb #07178f6b
 FAMILIES = dict(
     masked_lm=Family('transformers: BERT, RoBERTa, ModernBERT, ESM ...'),
-    llada=Family('arXiv 2502.09992, 2505.19223', ('llada', 'llada_moe', 'lladamoe'), tells=('2d', '4d bool')),
-    dream=Family('arXiv 2508.15487', ('dream',), shift=1, tells=('4d bool positions', '4d bool', '2d')))
+    llada=Family('arXiv 2502.09992, 2505.19223', ('llada', 'llada_moe', 'lladamoe'),
+                 mask_forms=('2d', '4d bool')),
+    dream=Family('arXiv 2508.15487', ('dream',), shift=1, mask_forms=('4d bool positions', '4d bool', '2d')))
 
 FAMILIES |= dict(
     llada2=Family('arXiv 2512.15745', ('llada2_moe', 'llada2'), block=32,
-                  tells=('4d float positions', '4d bool positions')),
+                  mask_forms=('4d float positions', '4d bool positions')),
     sdar=Family('arXiv 2510.06303', ('sdar', 'sdar_moe'), block=4,
-                tells=('4d bool positions', '4d float positions')),
-    mdlm=Family('arXiv 2406.07524', ('mdlm',), time='sigma', extra_mask=True, tells=('2d',)))
+                mask_forms=('4d bool positions', '4d float positions')),
+    mdlm=Family('arXiv 2406.07524', ('mdlm',), time='sigma', extra_mask=True, mask_forms=('2d',)))
 
 FAMILIES['other'] = Family('found by forward passes', shift=None,
-                           tells=('2d positions', '2d', '4d bool positions', '4d bool'))
+                           mask_forms=('2d positions', '2d', '4d bool positions', '4d bool'))
 
 # %% ../../nbs/5_lm/02_families.ipynb #7db165aa
 def family_of(

@@ -194,7 +194,7 @@ def _check_no_mask(lm, ids, place):
                      "token; take it out of the document")
 
 def _batches(lm, jobs, alike, size): # jobs: with ids; alike: job -> what a batch has in common
-    by_length = not lm.hub.facts.tells     # rows of several lengths cannot share a batch
+    by_length = not lm.hub.facts.mask_form     # rows of several lengths cannot share a batch
     def group(job): return str(alike(job)) + (f' {len(job.ids)}' if by_length else '')
     def order(job): return group(job), -len(job.ids)
     for _, same in groupby(sorted(jobs, key=order), group):

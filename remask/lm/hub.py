@@ -46,6 +46,9 @@ def _config_and_tokenizer(path, trust):
         raise ValueError(f"{path}: could not be loaded (the model brings its own code); its own code is run "
                          "with trust_remote_code=True")
     tokenizer = _open(AutoTokenizer.from_pretrained, path, trust_remote_code=trust)
+    special = tokenizer.all_special_ids
+    if len(tokenizer) <= len(special): # what transformers makes of a folder without its files
+        raise ValueError(f"{path}: its tokenizer has no tokens but the special ones; its files are missing")
     return config, tokenizer
 
 # %% ../../nbs/5_lm/04_hub.ipynb #6e669fd1
@@ -55,7 +58,12 @@ def _record(tokenizer, ids, d, name):
     record = dict(model=Path(name).name, hidden=d)
     return record | dict(mask=ids.mask, tokenizer=digest[:12])
 
-def _record_of(hub): return _record(hub.tokenizer, hub.ids, hub.d, hub.name)
+def _tokenizer(hub): # raise where there is none
+    if hub.tokenizer is None:
+        raise ValueError(f"{hub.name}: has no tokenizer; it takes ids and no texts")
+    return hub.tokenizer
+
+def _record_of(hub): return _record(_tokenizer(hub), hub.ids, hub.d, hub.name)
 
 def _check_same_model(path, origin, record): # raise unless a head was trained on this model
     for k, v in record.items():
@@ -189,11 +197,6 @@ def _check_lengths(coded, answer, mask, most):
                          "positions; shorten one")
 
 # %% ../../nbs/5_lm/04_hub.ipynb #55bdefdd
-def _tokenizer(hub): # raise where there is none
-    if hub.tokenizer is None:
-        raise ValueError(f"{hub.name}: has no tokenizer; it takes ids and no texts")
-    return hub.tokenizer
-
 def _templated(tokenizer, prompt):
     if not tokenizer.chat_template:
         raise ValueError(f"{tokenizer.name_or_path}: has no chat template; use raw prompts")
@@ -465,7 +468,7 @@ def _trainable(hub): # name -> parameters
     if hub.second: scorers += hub.second.parameters()
     beside = {id(p) for p in scorers}
     def of_network(p): return p.requires_grad and id(p) not in beside
-    network = filter(of_network, hub.net.parameters())
+    network = filter(of_network, _module(hub).parameters())
     return dict(ups=scorers, tps=[*network])
 
 # %% ../../nbs/5_lm/04_hub.ipynb #84dcadc0

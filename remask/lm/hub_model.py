@@ -59,7 +59,7 @@ class Facts(NamedTuple):
     shift: int|None = 0  # the logits of column j are those of position j + shift
     block: int = 0       # positions of a block of its attention; 0: every position attends to all
     time: tuple = ()     # (name of the argument, its meaning: 'sigma' or 't'); (): no time input
-    tells: str = ''      # form of the mask of existing positions; '': none, so rows are grouped by length
+    mask_form: str = ''  # form of the mask of existing positions; '': none, so rows are grouped by length
     picks: bool = False  # the output layer is given only the requested columns
     context: int = 2**31 # positions it has
 
@@ -166,13 +166,13 @@ def _added(allowed, dtype): # numbers to be added to the attention: 0, or the sm
     return zeros.masked_fill(~allowed, torch.finfo(dtype).min)
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #a2a92c9e
-def _mask_arguments(tells, real, block, dtype): # the arguments that tell which positions exist
-    form, out = tells.removesuffix(' positions'), {}
+def _mask_arguments(mask_form, real, block, dtype): # the arguments that tell which positions exist
+    form, out = mask_form.removesuffix(' positions'), {}
     if form == '2d': out['attention_mask'] = real.long()
     if form.startswith('4d'):
         allowed = _allowed(real, block)[:, None]
         out['attention_mask'] = _added(allowed, dtype) if form == '4d float' else allowed
-    if form != tells: out['position_ids'] = _numbers(real)
+    if form != mask_form: out['position_ids'] = _numbers(real)
     return out
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #fb01082a
@@ -185,8 +185,8 @@ def _inputs(hub, x, t, real): # arguments of the forward pass beside the ids
     if facts.time:
         argument, meaning = facts.time
         out[argument] = _time_input(meaning, t)
-    if facts.block or facts.tells and not real.all():
-        out |= _mask_arguments(facts.tells, real, facts.block, hub.dtype)
+    if facts.block or facts.mask_form and not real.all():
+        out |= _mask_arguments(facts.mask_form, real, facts.block, hub.dtype)
     return out
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #a19e6cfa
@@ -295,7 +295,7 @@ def forward(self:Hub,
     "Evaluate some positions of each row"
     t = torch.as_tensor(t, device=x.device, dtype=torch.float)
     t = t.expand(len(x))
-    if self.facts.tells or bool(real.all()): return self.ask(x, t, real, at)
+    if self.facts.mask_form or bool(real.all()): return self.ask(x, t, real, at)
     return _by_length(self.ask, x, t, real, at)
 
 @patch
@@ -395,40 +395,40 @@ def _check_output_layer(hub, x, whole):
     hub.checks.append(Check('only the requested columns', picks, how))
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #40f22de5
-def _beside_longer(hub, short, tells): # logits of a short row beside a longer one, or None
+def _beside_longer(hub, short, form): # logits of a short row beside a longer one, or None
     padded = pad(short, (6, 0), value=hub.space(1).filler)
     n = padded.shape[1]
     x = torch.cat([padded, _probe_rows(hub, n)])
     first = torch.tensor([[6], [0]], device=x.device)
     real = torch.arange(n, device=x.device) >= first
     time = torch.full((2,), .5, device=x.device)
-    hub.facts = hub.facts._replace(tells=tells)
+    hub.facts = hub.facts._replace(mask_form=form)
     inputs = _inputs(hub, x, time, real)
     try: return _logits(hub.net(x, **inputs))[:1, 6:]
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError): return None # another form
 
-def _forms(hub): return FAMILIES.get(hub.facts.family, FAMILIES['other']).tells
+def _forms(hub): return FAMILIES.get(hub.facts.family, FAMILIES['other']).mask_forms
 
-def _follows(hub, short, whole, tells): # whether the model follows a mask of this form
+def _follows(hub, short, whole, form): # whether the model follows a mask of this form
     wanted = {'attention_mask'}
-    if tells.endswith('positions'): wanted.add('position_ids')
+    if form.endswith('positions'): wanted.add('position_ids')
     if not wanted <= hub.takes: return False
-    got = _beside_longer(hub, short, tells)
+    got = _beside_longer(hub, short, form)
     return _same_logits(hub, got, whole)
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #16bc1fec
 def _check_mask(hub, short, whole):
     followed = (form for form in _forms(hub) if _follows(hub, short, whole, form))
-    tells = next(followed, '')
-    hub.facts = hub.facts._replace(tells=tells)
-    how = 'a row alone and beside a longer one: the same' if tells else 'no mask is followed: rows by length'
-    hub.checks.append(Check('mask of the positions that exist', tells or 'no', how))
+    form = next(followed, '')
+    hub.facts = hub.facts._replace(mask_form=form)
+    how = 'a row alone and beside a longer one: the same' if form else 'no mask is followed: rows by length'
+    hub.checks.append(Check('mask of the positions that exist', form or 'no', how))
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #333d578d
 def _check_blocks(hub):
     b, fact = hub.facts.block, 'block of the attention'
     if not b: return hub.checks.append(Check(fact, 0, 'by its family: every position attends to all'))
-    if not hub.facts.tells:
+    if not hub.facts.mask_form:
         raise ValueError(f"{hub.name}: attends by blocks of {b}, but follows no mask of them; give "
                          "block=0 if every position attends to all")
     one = _probe_rows(hub, 2*b)
@@ -508,12 +508,12 @@ def verify_facts(
     for fact, value in ('MASK', hub.ids.mask), ('ends', hub.ids.ends):
         hub.checks.append(Check(fact, value, 'declared'))
     x = _probe_rows(hub, max(12, 2*hub.facts.block))
-    tells = hub.facts.tells or _forms(hub)[0]
-    hub.facts = hub.facts._replace(tells=tells)
+    form = hub.facts.mask_form or _forms(hub)[0]
+    hub.facts = hub.facts._replace(mask_form=form)
     whole = _check_logits(hub, x)
     _check_output_layer(hub, x, whole)
     _check_mask(hub, x, whole)
-    if not hub.facts.tells: warnings.warn(f"{hub.name}: follows no attention mask; rows go in by length")
+    if not hub.facts.mask_form: warnings.warn(f"{hub.name}: follows no attention mask; rows go in by length")
     _check_blocks(hub)
     _check_shift(hub, 'shift' in given)
     _check_time(hub, x)

@@ -65,7 +65,7 @@ def catalogued(
 @catalogued('2406.07524', 'unmask = (a_s-a_t)/(1-a_t)', 'marginals', exact=True)
 def make_ancestral()->Policy:
     "unmask at random, never remask (MDLM)"
-    return Policy()
+    return Policy(reads_network=False)
 
 @catalogued('2503.00307', 'sigma = min(eta, sigma_max)', 'marginals', exact=True)
 def make_remdm_cap(eta:float=.04)->Policy:
@@ -123,12 +123,12 @@ def make_dfm(most:float=10., power:float=.25)->Policy:
 @catalogued('here', 'unmask = (sum a_s - kept)/masked', 'mean_count', exact=True)
 def make_balanced(eta:float=.04)->Policy:
     "cap, with one unmasking rate for the row"
-    return balanced(strategy_sigma(cap(eta)))
+    return balanced(strategy_sigma(cap(eta)))._replace(reads_network=False)
 
 @catalogued('Davis', 'keep = (1-sigma) a_s', 'nothing')
 def make_davis_rate(eta:float=.04)->Policy:
     "unmask, then remask old and new tokens alike"
-    return post_hoc(unmask_random, cap(eta))
+    return post_hoc(unmask_random, cap(eta))._replace(reads_network=False)
 
 @catalogued('Davis', 'sigma_i = sigma_max n softmax(-p)_i', 'nothing', reads_complete=1.)
 def make_davis_confidence()->Policy:
@@ -160,7 +160,7 @@ def make_entropy_order()->Policy:
 @catalogued('2506.19037', 'unmask by reversed bits', 'count', exact=True)
 def make_dilated_order()->Policy:
     "positions far from each other first (DUS)"
-    return Policy(unmask_top(dilated))
+    return Policy(unmask_top(dilated), reads_network=False)
 
 @catalogued('here', 'max sum c_ij min(H_i, H_j)', 'count', exact=True)
 def make_dependence_order()->Policy:
@@ -202,7 +202,7 @@ def make_self_masking_free()->Policy:
 @catalogued('self-masking', 'keep top u', 'count', exact=True)
 def make_random_competition()->Policy:
     "compete at random"
-    return compete(random_score)
+    return compete(random_score)._replace(reads_network=False)
 
 @catalogued('here', 'remask bottom .25 by p', 'count')
 def make_remask_lowest(share:float=.25)->Policy:
@@ -231,7 +231,7 @@ def make_davis_order()->Policy:
     return davis_llada()
 
 # %% ../../nbs/4_methods/03_catalogue.ipynb #a5c38b7f
-def _corrected(edit): return random_order()._replace(edit=edit)
+def _corrected(edit): return random_order()._replace(edit=edit, reads_network=True)
 
 @catalogued('2407.21243', 'x_i ~ q_i', 'count', exact=True, extra='1')
 def make_gibbs(count:int=1)->Policy:

@@ -7,7 +7,7 @@ __all__ = ['POLICIES', 'PUBLISHED', 'NAMED', 'Choices', 'remask_budget', 'noisy_
            'marginal_rate', 'count_rate', 'count_confidence', 'balanced_rate', 'balanced_confidence', 'self_masking',
            'threshold_masking', 'PolicyRow', 'add_policy', 'ancestral_unmasking', 'balanced_unmasking',
            'random_competition', 'ordered_unmasking', 'policy_row', 'check_choices', 'method_name', 'method_id',
-           'read_number', 'parse_name', 'make_method', 'choices_taken', 'Compared', 'compared', 'compared_yaml']
+           'read_number', 'parse_name', 'make_method', 'choices_taken', 'Compared', 'compared']
 
 # %% ../../nbs/4_methods/02_published.ipynb #2f8baa4b
 import inspect, re
@@ -58,7 +58,8 @@ def post_hoc_rate(pick:Callable, rule:Callable)->Callable: # constructor of a po
     "Unmask what `pick` chooses, then remask at a rate"
     def make(eta=0., t_switch=1., sigma_of='own', decay=0., protect=False):
         budget = remask_budget(sigma_of, decay)
-        return post_hoc(pick, rule(eta), t_switch, budget, protect=protect)
+        policy = post_hoc(pick, rule(eta), t_switch, budget, protect=protect)
+        return policy._replace(reads_network=pick is not unmask_random)
     return make
 
 def post_hoc_confidence(pick:Callable)->Callable: # constructor of a policy
@@ -78,7 +79,8 @@ def marginal_rate(rule:Callable)->Callable: # constructor of a policy
 def count_rate(order:Callable, rule:Callable)->Callable: # constructor of a policy
     "Remask at a rate, as a set, and unmask in an order up to the count"
     def make(eta=0., t_switch=1., sigma_of='own', decay=0.):
-        return confidence_cap(order, rule(eta), t_switch, remask_budget(sigma_of, decay))
+        policy = confidence_cap(order, rule(eta), t_switch, remask_budget(sigma_of, decay))
+        return policy._replace(reads_network=order is not random_score)
     return make
 
 def count_confidence(order:Callable)->Callable: # constructor of a policy
@@ -91,7 +93,8 @@ def count_confidence(order:Callable)->Callable: # constructor of a policy
 def balanced_rate(rule:Callable)->Callable: # constructor of a policy
     "Remask at a rate and unmask at the row's own rate"
     def make(eta=0., t_switch=1., sigma_of='own', decay=0.):
-        return balanced(strategy_sigma(rule(eta), t_switch, remask_budget(sigma_of, decay)))
+        policy = balanced(strategy_sigma(rule(eta), t_switch, remask_budget(sigma_of, decay)))
+        return policy._replace(reads_network=False)
     return make
 
 def balanced_confidence(t_switch:float=1., sigma_of:str='own', decay:float=0.)->Policy:
@@ -126,19 +129,19 @@ def add_policy(
 # %% ../../nbs/4_methods/02_published.ipynb #6d09b35e
 def ancestral_unmasking()->Policy:
     "Unmask every position with the same probability (MDLM)"
-    return Policy()
+    return Policy(reads_network=False)
 
 def balanced_unmasking()->Policy:
     "Unmask at the row's own rate"
-    return balanced()
+    return balanced()._replace(reads_network=False)
 
 def random_competition()->Policy:
     "Let old and new tokens compete at random"
-    return compete(random_score)
+    return compete(random_score)._replace(reads_network=False)
 
 def ordered_unmasking(order:Callable)->Callable: # constructor of a policy
     "Unmask in an order, as many as the schedule asks for"
-    def make(): return Policy(unmask_top(order))
+    def make(): return Policy(unmask_top(order), reads_network=order is not random_score)
     return make
 
 # %% ../../nbs/4_methods/02_published.ipynb #e67f94c4
@@ -373,16 +376,3 @@ def compared(
     overrides:dict = dict(logit_adjusted=True) if m['adjusted'] else {}
     if m['steps']: overrides['steps'] = int(m['steps'])
     return Compared(make_method(**choices._asdict()).name, m['process'] or 'v1', overrides)
-
-# %% ../../nbs/4_methods/02_published.ipynb #2177d4ee
-def _record(key): # a line of YAML
-    row = compared(key)
-    values = [f'{k}: {str(v).lower()}' for k, v in row.overrides.items()]
-    more = f", overrides: {{{', '.join(values)}}}" if values else ''
-    return f'  {row.key}: {{id: {row.id}, process: {row.process}{more}}}'
-
-def compared_yaml(
-    keys:Iterable, # of compared methods
-)->str: # lines of params.yaml
-    "Write the records of compared methods"
-    return '\n'.join(_record(k) for k in keys)

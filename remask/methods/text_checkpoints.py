@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['HEADS', 'SCORES', 'RULES', 'READINGS', 'TextCheckpoints', 'load_text_checkpoints', 'text_score', 'score_chance',
            'score_confidence', 'score_psi', 'score_boundaries', 'score_words', 'score_lines', 'score_extra_pass',
-           'score_consensus', 'text_method']
+           'score_consensus', 'text_method', 'Watch', 'watched']
 
 # %% ../../nbs/4_methods/06_text_checkpoints.ipynb #1beca572
 from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple
+import torch
+from torch import Tensor
 from ..core.tokens import TokenSpace
-from ..core.schedules import linear
+from ..core.schedules import linear, uniform_grid
 from ..core.denoiser import Denoiser, load_denoiser, trimmed
-from ..core.sampler import Policy, Process, categorical, confidence
+from ..core.sampler import Noise, Policy, Process, StepState, categorical, confidence, sample
 from ..core.fast import NFECounter, count_nfe
 from ..policies.remdm import psi_score
 from ..policies.ranked import (
@@ -23,7 +25,7 @@ from ..policies.ranked import (
     remask_lowest, shielded, unmask_top)
 from ..policies.ups import Headed, by_head, load_head, on_decoded
 from ..policies.wrong_token import not_wrong
-from ..domains.text import Vocabulary, boundaries, line_of, word_of
+from ..domains.text import Vocabulary, boundaries, infill, line_of, word_of
 from .method import Method, look_up
 from .published import make_method
 
@@ -170,3 +172,42 @@ def _name_of(remask, score, reading, strength, share):
     rule = f'{remask}{share:g}' if remask == 'remask_lowest' else remask
     mixed = [] if reading == 'none' else [f'{reading}{strength:g}']
     return '_'.join([rule, score, *mixed])
+
+# %% ../../nbs/4_methods/06_text_checkpoints.ipynb #81aa1fdf
+def _no_report(text, unmasked, remasked): pass
+
+class Watch:
+    "A callback of `sample` that records and reports what each step did to the first row"
+    def __init__(self,
+        vocab:Vocabulary,
+        tell:Callable=_no_report, # called after every step: text, two (L,) flags unmasked and remasked
+    ):
+        self.vocab, self.tell = vocab, tell
+        self.frames:list = []
+
+    def __call__(self, st:StepState, x:Tensor, keep:Tensor):
+        "Record one step"
+        unmasked, remasked = st.masked & (x == st.draft), st.decoded & (x != st.draft)
+        text = self.vocab.decode(x[:1])[0]
+        marks = unmasked + 3*remasked
+        self.frames.append((text, marks[0].tolist()))
+        self.tell(text, unmasked[0].tolist(), remasked[0].tolist())
+
+# %% ../../nbs/4_methods/06_text_checkpoints.ipynb #ee16c69d
+def watched(
+    nets:TextCheckpoints,
+    prompt:str, # with ░ where the model fills in
+    score:str, strength:float=0., # name in `SCORES`, randomness_strength
+    steps:int=32, seed:int=0,
+    tell:Callable=_no_report, # as in `Watch`
+)->Watch: # its last frame holds the text
+    "Fill in one prompt by `remask_lowest`, and record what each step did"
+    method = text_method(nets, NFECounter(), 'remask_lowest', score, 'sum', strength)
+    denoiser, space = trimmed(nets.denoiser(score)), nets.vocab.space(nets.L)
+    x = infill(nets.vocab, prompt, nets.L)[None]
+    watch = Watch(nets.vocab, tell)
+    process = Process(denoiser, linear, space)
+    noise = Noise(seed, torch.zeros(1, dtype=torch.long))
+    with torch.no_grad():
+        sample(process, x, uniform_grid(steps), method.policy, method.draw, noise, callback=watch)
+    return watch

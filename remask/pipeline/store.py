@@ -6,8 +6,11 @@
 __all__ = ['pinned_stages', 'pinned_targets', 'untracked_files', 'remedy', 'pull']
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #357f4815
-import json, subprocess, sys
+import logging, os, shlex, subprocess, sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from sqlite3 import DatabaseError
 import yaml
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -25,12 +28,28 @@ def pinned_stages(
     return [name for name, stage in stages.items() if is_pinned(stage)]
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #4c122c74
+def _place(md5, store='.dvcstore'): return Path(store)/'files/md5'/md5[:2]/md5[2:]
+
+def _deleted(store='.dvcstore'): # files that git tracks and that are gone
+    command = ['git', 'ls-files', '-z', '--deleted', '--', store]
+    try: done = subprocess.run(command, capture_output=True, text=True)
+    except OSError: return set()                     # no git
+    return {Path(name) for name in done.stdout.split('\0') if name}
+
+def _in_reach(md5, deleted): # in the store, or lost from it
+    return _place(md5).is_file() or _place(md5) in deleted
+
+# %% ../../nbs/7_pipeline/03_store.ipynb #be89cff2
 def _is_stored(out): return out.remote == 'store'
 
-def _missing(kind, outs): # the names of stages with a missing output, or their kind
-    names = [out.stage.addressing for out in outs if out.hash_info and out.status()]
-    complete = all(out.hash_info for out in outs)
-    return [kind] if names and complete else [*dict.fromkeys(names)]
+def _missing(kind, outs, deleted): # the names of stages with a missing output, or their kind
+    def is_there(out):
+        always = kind.endswith('.dvc')   # the data, without which nothing can be made
+        return bool(out.hash_info) and (always or _in_reach(out.hash_info.value, deleted))
+    there = [is_there(out) for out in outs]
+    wanted = [out for out, known in zip(outs, there) if known and out.status()]
+    names = [out.stage.addressing for out in wanted]
+    return [kind] if names and all(there) else [*dict.fromkeys(names)]
 
 def pinned_targets(
     repo:Repo,
@@ -40,60 +59,94 @@ def pinned_targets(
     for out in filter(_is_stored, repo.index.outs):
         kind, _, _ = out.stage.addressing.partition('@')
         kinds.setdefault(kind, []).append(out)
-    missing = [_missing(kind, outs) for kind, outs in kinds.items()]
+    deleted = _deleted()
+    missing = [_missing(kind, outs, deleted) for kind, outs in kinds.items()]
     return [name for names in missing for name in names]
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #d4753553
 def untracked_files(
-    pointer:str|Path='data.dvc', # DVC's record of a pinned folder
-    store:str|Path='.dvcstore',
+    pointer:str|Path='data.dvc', # DVC's record of the pinned files
 )->list: # paths
-    "List the files of a pinned folder that are not the project's"
+    "List the files beside the pinned ones that are not the project's"
     pointer = Path(pointer)
-    out, = yaml.safe_load(pointer.read_text())['outs']
-    md5, folder = out['md5'], pointer.parent/out['path']
-    listing = Path(store)/'files/md5'/md5[:2]/md5[2:]
-    if not listing.is_file(): return []                       # DVC reports the damaged store
-    known = {entry['relpath'] for entry in json.loads(listing.read_text())}
-    files = [p for p in folder.rglob('*') if p.is_file()]
-    names = {str(p.relative_to(folder)) for p in files}
-    return [str(folder/name) for name in sorted(names - known)]
+    outs = yaml.safe_load(pointer.read_text())['outs']
+    pinned = {pointer.parent/out['path'] for out in outs}
+    folders = {path.parent for path in pinned}
+    found = [p for folder in folders for p in folder.rglob('*')]
+    own = sorted({*filter(Path.is_file, found)} - pinned)
+    return [*map(str, own)]
+
+def _move(paths): # the command that moves files to inputs/
+    return f"mkdir -p inputs && mv {shlex.join(paths)} inputs/"
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #81bd601d
-_REMEDIES = (
-    ('no space left', 'the disk is full: free some space and try again'),
-    ('not a git repository', 'there is no .git folder here: get the project with git clone, or run git init'),
-    ('not inside of a dvc repository', 'there is no .dvc folder here: get the project with git clone'),
-    ('confirmation', 'a file here differs from the one in the store: move yours to inputs/ and try again'))
+_FULL = 'the disk is full: free some space and try again'
 _LOST = 'files of the store are gone: run git checkout -- .dvcstore and try again'
-_OWN = 'it is a result of your own that is kept nowhere: dvc repro makes it again'
+_REMEDIES:tuple = (
+    ('no space left', _FULL), ('quota exceeded', _FULL), ('disk is full', _FULL),
+    ('permission denied', 'this folder cannot be written: take one that is yours'),
+    ('read-only file system', 'this folder cannot be written: take one that is yours'))
+_REMEDIES += (
+    ('acquire lock', 'another command of DVC is at work here: wait until it ends and try again'),
+    ('not a git repository', 'there is no .git folder here: get the project with git clone, or run git init'),
+    ('not inside of a dvc repository', 'there is no .dvc folder here: get the project with git clone'))
+_REMEDIES += (('checkout failed', _LOST), ('failed to download', _LOST), ('.dvcstore', _LOST))
+
+# %% ../../nbs/7_pipeline/03_store.ipynb #2daa2516
+def _unsaved(message): # the files in DVC's refusal to remove them
+    _, refusal, rest = message.partition('unsaved files without confirmation')
+    lines = rest.splitlines()[1:] if refusal else []
+    return [os.path.relpath(line) for line in lines if line.strip()]
+
+def _set_aside(paths): # inputs are kept, and results can be made again
+    inputs = all(path.startswith('data/') for path in paths)
+    command = _move(paths) if inputs else f"keep in inputs/ what you need, then rm {shlex.join(paths)}"
+    return f"yours differs from the project's: {command}, and try again"
 
 def remedy(
-    said:str, # DVC's message
-    lost:bool, # files of the store were deleted
+    message:str, # DVC's message
 )->str: # one sentence
     "Choose the remedy for a store that cannot be read"
-    for sign, sentence in _REMEDIES:
-        if sign in said.lower(): return sentence
-    return _LOST if lost else _OWN
+    if unsaved := _unsaved(message): return _set_aside(unsaved)
+    found = [sentence for sign, sentence in _REMEDIES if sign in message.lower()]
+    return found[0] if found else 'dvc pull -v -r store says more'
+
+# %% ../../nbs/7_pipeline/03_store.ipynb #a1f07814
+class _Reasons(logging.Handler):
+    "Collect the errors that DVC logs"
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.lines:list = []
+
+    def emit(self, record):
+        line = record.getMessage()
+        if record.exc_info: line += f": {record.exc_info[1]}"
+        self.lines.append(line)
+
+@contextmanager
+def _reasons()->Iterator[list]:
+    "Collect what DVC logs instead of printing it"
+    loggers = [logging.getLogger(name) for name in ('dvc', 'dvc_data', 'dvc_objects')]
+    printing, reasons = [logger.handlers for logger in loggers], _Reasons()
+    for logger in loggers: logger.handlers = [reasons]
+    try: yield reasons.lines
+    finally:
+        for logger, handlers in zip(loggers, printing): logger.handlers = handlers
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #4d93b58a
-def _lost(store='.dvcstore'): # True if a file that git tracks was deleted from the store
-    command = ['git', 'ls-files', '--deleted', store]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return bool(done.stdout.strip())
-
 def _pull_missing():
+    own = untracked_files()
+    names = ', '.join(own)
+    if own: sys.exit(f"remask: {names}: not one of the project's files; move yours: {_move(own)}")
     repo = Repo('.')
     targets = pinned_targets(repo)
     if targets: repo.pull(targets, remote='store')   # without a target, DVC would pull everything
 
 def pull()->None:
     "Pull what is missing from the project's store; exit with DVC's line and a remedy if it cannot be read"
-    try:
-        names = ', '.join(untracked_files())
-        if names: sys.exit(f"remask: {names}: not one of the project's files; move yours to inputs/")
-        _pull_missing()
-    except (DvcException, SCMError, OSError) as e:
-        said = ' '.join(str(e).split())
-        sys.exit(f"remask: DVC says: {said}\nremask: {remedy(said, _lost())}")
+    with _reasons() as reasons:
+        try: _pull_missing()
+        except (DvcException, SCMError, OSError, DatabaseError) as e:
+            message = '\n'.join([*reasons[:1], str(e)])
+            one_line = ' '.join(message.split())
+            sys.exit(f"remask: DVC says: {one_line}\nremask: {remedy(message)}")

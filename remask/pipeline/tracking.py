@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple
+from urllib.parse import quote
 from fastcore.all import chunked
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -26,10 +27,12 @@ class Experiment(NamedTuple):
     id: str
     files: Path # mlruns/artifacts/NAME, one folder per run
 
+def _address(db): return 'sqlite+pysqlite:///' + quote(str(db))
+
 def _create(db:Path)->None:
     new = db.with_suffix('.new')
     new.unlink(missing_ok=True)
-    store = SqlAlchemyStore(f'sqlite:///{new}', 'mlflow-artifacts:/')
+    store = SqlAlchemyStore(_address(new), 'mlflow-artifacts:/')
     store.engine.dispose()
     new.rename(db)
 
@@ -90,7 +93,7 @@ def open_experiment(
     with FileLock(home/'mlflow.lock'):
         if not db.exists(): _create(db)
         check_database(db)
-        client = MlflowClient(f'sqlite:///{db}')
+        client = MlflowClient(_address(db))
         id = _experiment_id(client, name)
         client.set_experiment_tag(id, KIND, 'custom_model_development')
     return Experiment(client, id, home/'artifacts'/name)

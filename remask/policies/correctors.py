@@ -10,9 +10,9 @@ __all__ = ['resample', 'random_positions', 'loo_one_pass', 'loo_masked', 'lead',
 from typing import Callable
 import torch
 from torch import Tensor
-from ..core.tokens import top
+from ..core.tokens import row_sum, top
 from ..core.sampler import Policy, StepState, confidence
-from .remdm import as_function, row_sum
+from .remdm import as_function
 from .ranked import count_below, remask_bottom, token_probability, unmask_top
 
 # %% ../../nbs/2_policies/03_correctors.ipynb #24cfd464

@@ -12,9 +12,9 @@ import torch, torch.nn.functional as F
 from torch import Tensor
 from ..core.schedules import when
 from ..core.sampler import Policy, as_is
-from .remdm import as_function, row_sum
+from .remdm import as_function
 from .ranked import entropy
-from ..core.tokens import top
+from ..core.tokens import row_sum, top
 
 # %% ../../nbs/2_policies/04_dependence.ipynb #f366bb4e
 def pairwise_dependence(

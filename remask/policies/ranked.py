@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Callable
 import torch
 from torch import Tensor
-from ..core.tokens import real, restrict, top
+from ..core.tokens import real, restrict, row_sum, top
 from ..core.sampler import Policy, Process, StepState, confidence
-from .remdm import as_function, psi_score, row_sum, sigma_budget, strategy_sigma
+from .remdm import as_function, psi_score, sigma_budget, strategy_sigma
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #4f2b0d01
 def random_score(st:StepState)->Tensor: # (B,L)
@@ -40,7 +40,7 @@ def llada()->Policy:
 
 def random_order()->Policy:
     "Unmask in random order, on schedule (first-hitting order, arXiv 2409.02908)"
-    return Policy(unmask=unmask_top(random_score))
+    return Policy(unmask=unmask_top(random_score), reads_network=False)
 
 # %% ../../nbs/2_policies/02_ranked.ipynb #f2d0064e
 def _logp(st): # (B,L,V) in single precision or the logits' own, never a copy in double
