@@ -87,18 +87,20 @@ sudoku: pull ## 9x9 puzzles solved against evaluations, with a trained network
 	@$(BIN)/dvc repro sudoku
 	@echo "remask: the table is reports/sudoku/sudoku.md; make ui shows the curves"
 
-# A training that was stopped goes on; one that is done is made again.
+# Everything is trained again from the first step; `dvc repro train` goes on with a training that was stopped.
+AFRESH = $(BIN)/python -c "import sys; from remask.core.training_state import put_aside; [put_aside('build/state', f'{name}-*') for name in sys.argv[1:]]"
+
 train: pull ## train the networks of the plans again
-	@$(BIN)/dvc repro prepare && $(BIN)/dvc repro --force --single-item train
+	@$(AFRESH) $(call CHOSEN,datasets) && $(BIN)/dvc repro prepare && $(BIN)/dvc repro --force --single-item train
 
 train-text: pull ## train the networks of the texts again
-	@$(BIN)/dvc repro corpus && $(BIN)/dvc repro --force --single-item train_text train_detector
+	@$(AFRESH) $(call CHOSEN,texts) && $(BIN)/dvc repro corpus && $(BIN)/dvc repro --force --single-item train_text train_detector
 
 train-answers: pull ## train the networks that answer again
-	@$(BIN)/dvc repro tasks && $(BIN)/dvc repro --force --single-item train_answers train_ups
+	@$(AFRESH) $(call CHOSEN,quizzes_asked) && $(BIN)/dvc repro tasks && $(BIN)/dvc repro --force --single-item train_answers train_ups
 
 train-sudoku: pull ## train the network of the puzzles again
-	@$(BIN)/dvc repro puzzles && $(BIN)/dvc repro --force --single-item train_sudoku
+	@$(AFRESH) sudoku && $(BIN)/dvc repro puzzles && $(BIN)/dvc repro --force --single-item train_sudoku
 
 test: $(READY) ## everything continuous integration runs
 	@echo "== ruff"      && $(BIN)/ruff check -q .

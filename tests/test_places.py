@@ -107,7 +107,7 @@ def test_sources_have_the_same_bytes_where_git_changes_line_ends(tmp_path):
     assert code == 0, printed
     run(at, 'git', 'config', 'core.autocrlf', 'true')
     assert run(at, 'git', 'status', '--short') == (0, '')
-    for name in ('remask/core/sampler.py', 'nbs/1_core/11_sampler.ipynb', 'dvc.yaml', 'dvc.lock', '.ci/run'):
+    for name in ('remask/core/sampler.py', 'nbs/1_core/12_sampler.ipynb', 'dvc.yaml', 'dvc.lock', '.ci/run'):
         assert (at/name).read_bytes() == (ROOT/name).read_bytes() and b'\r' not in (at/name).read_bytes()
     objects = [p.relative_to(at) for p in (at/'.dvcstore/files').rglob('*') if p.is_file()]
     assert len(objects) > 50 and all((at/p).read_bytes() == (ROOT/p).read_bytes() for p in objects)

@@ -102,7 +102,7 @@ def test_a_checkpoint_is_checked_when_it_is_loaded(rates, tmp_path):
     with pytest.raises(ValueError, match='net.safetensors: holds no RateNetwork'):
         load_rate_network(tmp_path/'net.safetensors')
     spoiled = copy.deepcopy(rates)
-    torch.nn.init.constant_(spoiled.mix[0].bias, torch.nan)
+    torch.nn.init.constant_(spoiled.slots, 3e38)                         # finite, but no sum of them is
     save_net(tmp_path/'spoiled.safetensors', spoiled)
     with pytest.raises(ValueError, match='spoiled.safetensors: alpha leaves .* train it again'):
         load_rate_network(tmp_path/'spoiled.safetensors')

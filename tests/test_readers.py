@@ -502,3 +502,52 @@ def test_a_sliver_of_a_housegan_plan_is_no_room(tmp_path):
     (tmp_path/'a.json').write_text(json.dumps(plan))
     got = readers.read_graphs(tmp_path/'a.json')
     assert got.graphs == [Graph((0,), ())] and got.report['slivers dropped'] == 1
+
+
+# ---- damaged on purpose
+
+def test_a_flipped_byte_in_a_plain_mat_never_ends_this_process(tmp_path):
+    "Uncompressed, where scipy follows what the file says of its sizes, and some of these end the process"
+    data = np.empty(3, dtype=[('rType', object), ('rEdge', object)])
+    for k in range(3): data[k] = np.array([0, 1, 2], np.uint8), np.array([[0, 1, 3], [1, 2, 4]], np.uint8)
+    savemat(tmp_path/'a.mat', {'data': data})
+    whole = (tmp_path/'a.mat').read_bytes()
+    deadly = {312: 86, 376: 133, 553: 206, 432: 202}
+    for place, value in deadly.items():
+        (tmp_path/'a.mat').write_bytes(whole[:place] + bytes([value]) + whole[place + 1:])
+        try: readers.read_graph2plan(tmp_path/'a.mat')
+        except ValueError as e: assert str(tmp_path/'a.mat') in str(e) and '\n' not in str(e)
+
+
+def cyclic():
+    out = []
+    out.append(out)
+    return out
+
+
+def shared(levels=40):
+    out = []
+    for _ in range(levels): out = [out, out]
+    return out
+
+
+@pytest.mark.parametrize('make', [cyclic, shared])
+def test_lists_without_end_in_a_pickle_are_named(tmp_path, make):
+    pytest.importorskip('shapely')
+    (tmp_path/'a.pkl').write_bytes(pickle.dumps([{'id': 1, 'living': make()}]))
+    with pytest.raises(ValueError, match='a.pkl, plan 1: a geometry of more than 10000 parts'):
+        readers.read_resplan(tmp_path/'a.pkl')
+
+
+JUNK = [None, 3, 'x', [], {}, [[]], [None], {'a': 1}, 2**70, 1e400, [1e400], [{}]]
+FIELDS = [('types', 'edges'), ('rooms', 'adjacent'), ('room_type', 'boxes'), ('rType', 'rEdge')]
+
+
+@pytest.mark.parametrize('names', FIELDS, ids=str)
+def test_whatever_the_fields_of_a_record_hold_the_error_names_file_and_record(tmp_path, names):
+    f = tmp_path/'a.jsonl'
+    for a in JUNK:
+        for b in JUNK:
+            f.write_text(json.dumps(dict(zip(names, (a, b)))))
+            try: readers.read_graphs(f)
+            except ValueError as e: assert f'{f}, line 1: ' in str(e) and '\n' not in str(e)

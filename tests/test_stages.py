@@ -1,5 +1,5 @@
 """The pipeline's configuration agrees with the library, and a stage refuses what it does not know."""
-import copy, json, pathlib, re, shlex, subprocess, sys
+import ast, copy, json, os, pathlib, re, shlex, subprocess, sys
 import networkx as nx, nbformat, pytest, yaml
 from dvc.repo import Repo
 from remask.pipeline import stages
@@ -37,6 +37,7 @@ NOT_GIVEN = {  # parameters that keep the notebook's default where no entry give
     'stride',
     'form',
     'enough',
+    'accept_code',
     'run_programs',
 }
 
@@ -261,8 +262,13 @@ def test_a_missing_section_is_named(tmp_path, lost):
     with pytest.raises(ValueError, match=f'has no section {lost}$'): read_params(tmp_path/'p.yaml')
 
 
-@pytest.mark.parametrize('text,message', [
-    (None, 'run from the root'), ('run: {', 'not valid YAML'), ('', 'no section data, methods')])
+TABBED = 'run: 1\ndata: {}\nprocesses: {}\nmethods: {}\n\ta: 3'
+DAMAGED = {None: 'run from the root', 'run: {': 'not valid YAML', '[1]': 'no list of sections'}
+DAMAGED |= {TABBED: 'line 5: found character', '['*3000: 'not valid YAML'}
+DAMAGED |= {'run: {}': 'no section data, methods', '': 'p.yaml is empty'}
+
+
+@pytest.mark.parametrize('text,message', DAMAGED.items(), ids=[*map(str, range(len(DAMAGED)))])
 def test_a_missing_or_damaged_file_is_one_sentence(tmp_path, text, message):
     if text is not None: (tmp_path/'p.yaml').write_text(text)
     with pytest.raises(ValueError, match=message) as e: read_params(tmp_path/'p.yaml')
@@ -314,6 +320,7 @@ def test_a_stage_runs_quietly_and_twice_to_the_same_bytes(project, monkeypatch, 
     assert dict(re.findall(r'(\w+) = (.*)', cells[1].source)) == dict(data='"a"', n='9', seen='7')
     printed = capfd.readouterr()
     assert 'WARNING' not in printed.out + printed.err
+    assert 'KeyboardInterrupt' not in printed.out + printed.err
 
 
 @pytest.mark.parametrize('key', SECTION)
@@ -387,6 +394,80 @@ def test_errors_of_the_kernel_reach_the_terminal(project, capfd):
     run_notebook(project/'loud.ipynb', project/'out.ipynb', {})
     printed = capfd.readouterr().err
     assert 'an error' in printed and 'a warning' not in printed
+
+
+# ---- what a value of a parameter may not do
+
+def refused(monkeypatch, words, *args):
+    monkeypatch.setattr(sys, 'argv', ['remask-stage', *args])
+    with pytest.raises(SystemExit) as e: stage_main()
+    text = str(e.value)
+    assert all(w in text for w in words) and '\n' not in text, text
+
+
+@pytest.mark.parametrize('key', ['table', 'folder', 'data'])
+@pytest.mark.parametrize('name', ['../../../x', '/x', '..', 'a/b', '.x', '"a\\nb"'])
+def test_a_name_in_a_path_leads_nowhere_else(project, monkeypatch, key, name):
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(
+        "table = 'a'\nfolder = 'b'\ndata = 'a'", metadata=dict(tags=['parameters']))])
+    nbformat.write(nb, project/'nbs'/'experiments'/'named.ipynb')
+    before = sorted(project.parent.rglob('*'))
+    refused(monkeypatch, [key, 'no data' if key == 'data' else 'is no plain name'], 'named', f'{key}={name}')
+    assert sorted(project.parent.rglob('*')) == before
+
+
+def test_a_value_of_params_yaml_is_read_where_no_shell_runs_it(project):
+    params = yaml.safe_load((project/'params.yaml').read_text())
+    params['run']['title'] = 'my model; touch X; $(touch Y) `touch Z`'
+    (project/'params.yaml').write_text(yaml.safe_dump(params))
+    nb = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_code_cell("of = ''", metadata=dict(tags=['parameters'])),
+        nbformat.v4.new_code_cell('of')])
+    nbformat.write(nb, project/'nbs'/'experiments'/'named.ipynb')
+    command = [sys.executable, '-c', 'from remask.pipeline.stages import stage_main; stage_main()']
+    line = shlex.join(command) + ' named of=params:run.title'
+    done = subprocess.run(line, shell=True, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {'X', 'Y', 'Z'} & {p.name for p in project.iterdir()}
+    last = nbformat.read(project/'reports'/'notebooks'/'named.ipynb', 4).cells[-1]
+    assert ast.literal_eval(last.outputs[0].data['text/plain']) == params['run']['title']
+
+
+WRONG = dict(run=3, data=[1], processes='x')
+
+
+@pytest.mark.parametrize('section', WRONG)
+def test_a_section_of_the_wrong_type_is_named(section):
+    params = dict(run={}, data=dict(a={}), processes=dict(p={}), methods={}) | {section: WRONG[section]}
+    with pytest.raises(ValueError, match=f'params.yaml: `{section}` is .*; write') as e:
+        stage_params(params, dict(data='a', process='p'))
+    assert '\n' not in str(e.value)
+    params = dict(run={}, data=dict(a=7))
+    with pytest.raises(ValueError, match='`data.a` is 7'): stage_params(params, dict(data='a'))
+
+
+@pytest.mark.parametrize('arg', ['n=[', 'n={a: b: c}', 'n=' + '['*3000, 'n=@x', 'n=params:run.none'])
+def test_a_damaged_argument_is_one_sentence(project, monkeypatch, arg):
+    words = ['run.none'] if 'params:' in arg else ['n=', 'no value of YAML']
+    refused(monkeypatch, words, 'root', 'data=a', arg)
+
+
+def test_a_full_disk_is_one_sentence(project, monkeypatch):
+    def full(*args, **kwargs): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('papermill.execute_notebook', full)
+    words = 'root-a.part.ipynb could not be written (No space left on device)', 'free space'
+    refused(monkeypatch, words, 'root', 'data=a')
+
+
+def test_a_page_is_written_whatever_the_locale(tmp_path):
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('θ ≥ π/2 ░')])
+    nbformat.write(nb, tmp_path/'a.ipynb')
+    code = "import sys; from remask.pipeline.stages import as_html; as_html(sys.argv[1])"
+    ascii = os.environ | dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
+    command = [sys.executable, '-c', code, tmp_path/'a.ipynb']
+    done = subprocess.run(command, env=ascii, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert 'θ ≥ π/2 ░' in (tmp_path/'a.html').read_text(encoding='utf-8')
 
 
 # ---- durations

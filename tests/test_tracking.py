@@ -98,6 +98,18 @@ def test_a_training_cut_short_goes_on_in_the_same_run_and_a_new_one_replaces_it(
     assert second.info.run_id != first.info.run_id and second.info.status == 'FINISHED'
 
 
+def test_points_that_a_resumed_training_repeats_are_logged_once(store):
+    exp = open_experiment(store, 'repeated')
+    with pytest.raises(KeyboardInterrupt), live(exp, 'v1') as log:
+        for step in range(4): log(step, {'loss': 4. - step})
+        raise KeyboardInterrupt
+    with live(exp, 'v1', start=2) as log:
+        for step in range(2, 6): log(step, {'loss': 4. - step, 'accuracy': .5})
+    run, = runs(exp, 'v1')
+    for name, steps in dict(loss=[0, 1, 2, 3, 4, 5], accuracy=[2, 3, 4, 5]).items():
+        assert [m.step for m in exp.client.get_metric_history(run.info.run_id, name)] == steps
+
+
 def test_the_view_shows_every_run_the_asked_columns_and_no_chart_that_was_not_asked_for(store):
     exp = open_experiment(store, 'view')
     log_run(exp, 'none', METRICS, SEEDS, {'eta': .1}, {NOTE: '**seen**'})

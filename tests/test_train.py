@@ -15,8 +15,8 @@ from remask.core.loss import token_weights
 from remask.core.schedules import elbo_weight, linear, log_uniform_times, poly, uniform_times
 from remask.core.tokens import real
 from remask.core.train import (
-    Curve, Recipe, batch_rows, finish, fit, forecast, provenance, published, published_v2, rate,
-    resume, row_losses)
+    Recipe, batch_rows, finish, fit, forecast, provenance, published, published_v2, rate, resume, row_losses)
+from remask.core.training_state import Curve, accept_code, claim, code_digests, definition
 
 SPACE, EDGES = graph_space(4), torch.arange(N_ROOMS, NO_EDGE + 1)
 
@@ -45,7 +45,13 @@ def learned():
     return published_v2(RECIPE.token_weight, (~SPACE.legal[:, 0]).long(), alpha=graph_rate_network(4), **how)
 
 
-RECIPES = dict(v1=fixed, v2=learned)
+def constant():
+    "The recipe of v1 at a constant rate: the number of steps does not matter"
+    return RECIPE._replace(decay=0.)
+
+
+RECIPES = dict(v1=fixed, v2=learned, constant=constant)
+FALLING = ['v1', 'v2']
 
 
 def train(folder, steps=40, recipe='v1', **options):
@@ -77,7 +83,7 @@ def train_and_die(folder, where, recipe):
     train(folder, recipe=recipe, log=log)
 
 
-@pytest.fixture(scope='module', params=RECIPES)
+@pytest.fixture(scope='module', params=FALLING)
 def whole(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp('whole')
     trained = train(folder, recipe=request.param, log=Curve(folder).log)
@@ -113,16 +119,16 @@ def test_a_run_that_is_done_is_done(tmp_path, whole):
 def begun_at(folder, made, finished=None, asked=None):
     "A folder in which a run has made some steps, and perhaps was finished after fewer"
     if finished:
-        train(folder, finished)
+        train(folder, finished, 'constant')
         finish(folder)
     if asked: train_until(folder, made, asked)
-    else: train(folder, made)
+    else: train(folder, made, 'constant')
 
 
 def train_until(folder, made, asked):
     def stop(k, m):
         if k == made: raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): train(folder, asked, log=stop)
+    with pytest.raises(KeyboardInterrupt): train(folder, asked, 'constant', log=stop)
 
 
 class Case(NamedTuple):
@@ -161,21 +167,21 @@ def test_a_training_asked_for_again(tmp_path, case):
     steps, curve = [], Curve(tmp_path)
     assert curve.start == first
     def log(k, m): steps.append(k)
-    got = train(tmp_path, asked, log=log)
+    got = train(tmp_path, asked, 'constant', log=log)
     assert steps == [*range(first + 1, asked + 1)]
     if finished in (None, asked) and made in (0, asked):
-        assert same(parts(got), parts(train(tmp_path/'other', asked)))
+        assert same(parts(got), parts(train(tmp_path/'other', asked, 'constant')))
     finish(tmp_path)
     assert 'starts afresh' in resume(tmp_path, asked)
 
 
 def test_fewer_steps_than_were_made_are_no_silent_longer_training(tmp_path):
-    train(tmp_path, 8)
+    train(tmp_path, 8, 'constant')
     with pytest.raises(ValueError, match='has made 8 steps, and 5 are asked for: call `resume` first'):
-        train(tmp_path, 5)
+        train(tmp_path, 5, 'constant')
 
 
-@pytest.mark.parametrize('recipe', RECIPES)
+@pytest.mark.parametrize('recipe', FALLING)
 def test_a_forecast_counts_and_leaves_everything_as_it_is(tmp_path, recipe):
     "Also of a schedule that is learnt: the same training with and without it"
     net, how = fresh(), RECIPES[recipe]()
@@ -224,6 +230,128 @@ def test_two_processes_train_as_one(tmp_path):
     assert one.keys() == two.keys()
     for k in one: torch.testing.assert_close(one[k], two[k], rtol=2e-3, atol=2e-5)
     assert Curve(tmp_path/'two').of('loss')[0] == (4, 8, 12)
+
+
+# ---- what makes a training another one
+
+def asked(steps=8, **changes):
+    "What a training with a changed recipe is asked to be"
+    return definition(fresh(), SPACE, ROWS, constant()._replace(**changes), steps)
+
+
+def fit_changed(folder, steps=8, **changes):
+    return fit(fresh(), SPACE, ROWS, constant()._replace(**changes), steps, folder)
+
+
+CHANGES = [dict(lr=2e-2), dict(decay=.9), dict(ema=.5), dict(weight=None), dict(per=partial(max, 1)),
+           dict(token_weight=RECIPE.token_weight*2), dict(alpha=poly), dict(batch=8), dict(streams=2)]
+
+
+@pytest.mark.parametrize('change', CHANGES, ids=[*map(str, range(len(CHANGES)))])
+def test_a_changed_recipe_trains_and_never_takes_the_old_tensors(tmp_path, change):
+    fit_changed(tmp_path, 5)
+    name, = change
+    refuses(('another training', name, 'call `resume` first'), fit_changed, tmp_path, **change)
+    message = resume(tmp_path, 8, asked(**change))
+    assert name in message and 'starts afresh, of 8 steps' in message
+    assert not (tmp_path/'state.safetensors').exists()
+
+
+def test_a_longer_training_whose_rate_falls_is_another_one(tmp_path):
+    fit_changed(tmp_path, 5, decay=.5)
+    refuses(('another training', 'steps'), fit_changed, tmp_path, 8, decay=.5)
+    assert 'they differ in steps; the training starts afresh' in resume(tmp_path, 8, asked(8, decay=.5))
+
+
+def scaled_weight(by):
+    def weight(alpha, t, real): return by*elbo_weight(alpha, t, real)
+    return weight
+
+
+def test_functions_that_differ_in_what_they_closed_over_differ():
+    one, two, again = (asked(weight=scaled_weight(by)) for by in (1, 2, 1))
+    assert one == again and one['weight'] != two['weight']
+    assert asked() != definition(fresh(layers=2), SPACE, ROWS, constant(), 8)
+    assert asked()['data'] != definition(fresh(), SPACE, ROWS[1:], constant(), 8)['data']
+    assert asked()['net'] == definition(fresh(seed=5), SPACE, ROWS, constant(), 8)['net']
+
+
+def other_code(folder):
+    "Pretend that the state in a folder was made by other code"
+    tensors, about = open_tensors(folder/'state.safetensors')
+    about['definition']['code']['remask.core.loss'] = '0'
+    save_tensors(folder/'state.safetensors', tensors, about)
+
+
+def before_definitions(folder):
+    "Pretend that the state in a folder was made before states recorded a definition"
+    tensors, about = open_tensors(folder/'state.safetensors')
+    save_tensors(folder/'state.safetensors', tensors, {k: about[k] for k in ('step', 'seconds')})
+
+
+AGEING = [(other_code, 'remask.core.loss differ'), (before_definitions, 'before states')]
+
+
+@pytest.mark.parametrize('ageing, words', AGEING)
+def test_changed_code_goes_on_only_for_a_reason_which_is_recorded(tmp_path, ageing, words):
+    fit_changed(tmp_path, 5)
+    ageing(tmp_path)
+    for ask in partial(fit_changed, tmp_path), partial(resume, tmp_path, 8, asked()):
+        refuses((words, "accept_code='...'"), ask)
+    accept_code(tmp_path, asked(), 'a comment was changed')
+    accept_code(tmp_path, asked(), 'said twice')
+    assert 'goes on at step 5 of 8' in resume(tmp_path, 8, asked())
+    got, whole = fit_changed(tmp_path), fit_changed(tmp_path/'whole')
+    assert same(parts(got), parts(whole))
+    origin = provenance(tmp_path, ROWS)
+    assert [(e['step'], e['reason']) for e in origin['accepted_code']] == [(5, 'a comment was changed')]
+    assert 'accepted_code' not in provenance(tmp_path/'whole', ROWS)
+
+
+def test_provenance_is_what_trained_and_not_what_is_asked_for(tmp_path):
+    fit_changed(tmp_path, ema=.5)
+    trained = provenance(tmp_path, ROWS)['definition']
+    assert (trained['ema'], trained['lr']) == (.5, 1e-2)
+    refuses((str(tmp_path), 'other data'), provenance, tmp_path, ROWS[1:])
+
+
+def test_the_digest_of_code_ignores_comments_and_docstrings(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    texts = 'def f(x):\n    "Double"\n    return 2*x\n', '# twice\ndef f(x):\n    "Twice"\n    return 2*x\n'
+    digests = []
+    for text in *texts, texts[0].replace('2*x', '3*x'):
+        (tmp_path/'doubling.py').write_text(text)
+        sys.modules.pop('doubling', None)
+        __import__('doubling')
+        digests.append(code_digests(['doubling']))
+    sys.modules.pop('doubling')
+    assert digests[0] == digests[1] != digests[2]
+
+
+# ---- the curve, and one training at a time
+
+def test_a_torn_last_line_of_a_curve_is_forgiven_and_a_damaged_one_named(tmp_path):
+    train(tmp_path, 3, log=Curve(tmp_path).log)
+    whole = (tmp_path/'curve.jsonl').read_text()
+    (tmp_path/'curve.jsonl').write_text(whole + '{"step": 3, "lo')
+    assert Curve(tmp_path).of('loss')[0] == (1, 2, 3)
+    assert (tmp_path/'curve.jsonl').read_text() == whole
+    (tmp_path/'curve.jsonl').write_text(whole.replace('"step": 2', '"st', 1))
+    refuses((str(tmp_path/'curve.jsonl'), 'line 2'), Curve, tmp_path)
+
+
+def test_a_second_training_at_once_is_refused_at_the_start(tmp_path):
+    code = f"from remask.core.training_state import claim\nlock = claim({str(tmp_path)!r})\n" \
+           "print('claimed', flush=True)\ninput()"
+    both = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen([sys.executable, '-c', code], **both)
+    assert other.stdout.readline() == 'claimed\n'
+    def log(k, m): pytest.fail('it trained')
+    for ask in partial(train, tmp_path, 3, log=log), partial(claim, tmp_path):
+        refuses((str(tmp_path), 'another process trains here'), ask)
+    other.kill()
+    other.wait()
+    train(tmp_path, 3)
 
 
 # ---- the published loss, written again in plain Python over single tokens ----
@@ -486,10 +614,16 @@ def test_a_checkpoint_of_another_kind_or_length_is_refused(begun, tmp_path):
 def nan_weight(alpha, t, real): return torch.full((len(t), 1), torch.nan)
 
 
+BROKEN = Counter()
+def weight_until_broken(alpha, t, real): return torch.full((len(t), 1), torch.nan if BROKEN['now'] else 1.)
+
+
 def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(tmp_path):
-    train(tmp_path, steps=3)
+    recipe = constant()._replace(weight=weight_until_broken)
+    words = 'not a number', 'state of step 3', 'lower'
+    fit(fresh(), SPACE, ROWS, recipe, 3, tmp_path)
     good = (tmp_path/'state.safetensors').read_bytes()
-    recipe, words = RECIPE._replace(weight=nan_weight), ('not a number', 'state of step 3', 'lower')
+    BROKEN['now'] = 1
     refuses(words, fit, fresh(), SPACE, ROWS, recipe, 9, tmp_path, log_every=2)
     assert (tmp_path/'state.safetensors').read_bytes() == good
 

@@ -469,6 +469,7 @@ def plans(
 )->Plans:
     "Draw floor plans; the same bytes on every machine"
     if n < 1: raise ValueError(f"{n} plans asked for: ask for at least one")
+    if seed < 0: raise ValueError(f"seed {seed}: name a number of at least 0")
     numbers = np.arange(start, start + n)
     blocks = np.split(numbers, range(4096, n, 4096))
     parts = [_plans(k, seed) for k in blocks]

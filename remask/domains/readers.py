@@ -8,7 +8,7 @@ __all__ = ['RESPLAN', 'SLIVER', 'HOUSEGAN', 'READERS', 'write_jsonl', 'read_json
            'read_graphs']
 
 # %% ../../nbs/3_domains/02_readers.ipynb #4ead0003
-import json, pickle
+import json, pickle, subprocess, sys
 from collections import Counter, OrderedDict
 from importlib.util import find_spec
 from io import BytesIO
@@ -17,8 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 import numpy as np
-from scipy.io import loadmat
-from ..core.files import begins_json, located_records, read_whole, write_whole
+from ..core.files import LIMITS, begins_json, located, located_records, over, read_whole, write_whole
 from .graphs import NO_EDGE, N_RELATIONS, N_ROOMS, ROOMS, Graph, graph_fault, pairs, relate
 
 # %% ../../nbs/3_domains/02_readers.ipynb #1a1ea289
@@ -57,8 +56,7 @@ def read_jsonl(
     "Read graphs; raise ValueError naming file, line, reason and remedy"
     out = []
     for place, d in located_records(path):
-        try: out.append(_graph(d, n_max))
-        except (ValueError, TypeError) as e: raise ValueError(f"{path}, {place}: {e}; {_HOW}") from e
+        with located(path, place, _HOW): out.append(_graph(d, n_max))
     return out
 
 # %% ../../nbs/3_domains/02_readers.ipynb #d4dcd49d
@@ -91,15 +89,30 @@ def _tidy(e, report):
 
 # %% ../../nbs/3_domains/02_readers.ipynb #6cb1b4a4
 _UNZIP = "unpack data.mat again from Graph2Plan's Data.zip"
+_READ_MAT = '''
+import io, json, resource, sys
+import numpy as np
+from scipy.io import loadmat
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+data = io.BytesIO(sys.stdin.buffer.read())
+try: mat = loadmat(data, squeeze_me=True, struct_as_record=False)
+except Exception as e: sys.exit(str(e) or type(e).__name__)      # scipy has no common error for broken files
+def field(d, name): return {name: np.asarray(getattr(d, name)).tolist()} if hasattr(d, name) else {}
+records = [field(d, 'rType') | field(d, 'rEdge') for d in np.ravel(mat.get('data', []))]
+json.dump([('data' in mat), records], sys.stdout, default=str)
+'''
 
+# %% ../../nbs/3_domains/02_readers.ipynb #67ebafc5
 def _mat_records(path, data):
     "(place, record) pairs of a MATLAB file"
-    try: mat = loadmat(BytesIO(data), squeeze_me=True, struct_as_record=False)
-    except Exception as e: # scipy has no common error for broken files
-        raise ValueError(f"{path} is no whole MATLAB file ({e}): {_UNZIP}") from e
-    if 'data' not in mat: raise ValueError(f"{path} has no variable 'data': {_UNZIP}")
-    records = np.ravel(mat['data'])
-    return [(f'record {k}', d) for k, d in enumerate(records, 1)]
+    done = subprocess.run([sys.executable, '-c', _READ_MAT], input=data, capture_output=True)
+    if done.returncode:
+        last = done.stderr.decode(errors='replace').strip().splitlines()[-1:]
+        why = ' '.join(last) or f'reading it ends the process, code {done.returncode}'
+        raise ValueError(f"{path} is no whole MATLAB file ({why}): {_UNZIP}")
+    known, records = json.loads(done.stdout)
+    if not known: raise ValueError(f"{path} has no variable 'data': {_UNZIP}")
+    return [(f'record {k}', SimpleNamespace(**d)) for k, d in enumerate(records, 1)]
 
 def _records(path):
     "(place, record) pairs of a MATLAB or JSON file"
@@ -114,7 +127,7 @@ def _whole(a, name):
     "An array of whole numbers as int64"
     a = np.asarray(a)
     numeric = a.dtype.kind in 'iuf'
-    if a.size == 0 or numeric and (a == np.floor(a)).all(): return a.astype(np.int64)
+    if a.size == 0 or numeric and (np.isfinite(a) & (a == np.floor(a))).all(): return a.astype(np.int64)
     raise ValueError(f"{name} is not whole numbers")
 
 def _g2p(d, report):
@@ -134,9 +147,7 @@ def read_graph2plan(
     "Read Graph2Plan's records (Hu et al. 2020); raise ValueError naming file, record, reason and remedy"
     out = Reading([], Counter())
     for place, d in _records(path):
-        try: _keep(_g2p(d, out.report), n_max, out)
-        except (ValueError, AttributeError) as e:
-            raise ValueError(f"{path}, {place}: {e}; {_UNZIP}") from e
+        with located(path, place, _UNZIP): _keep(_g2p(d, out.report), n_max, out)
     return out
 
 # %% ../../nbs/3_domains/02_readers.ipynb #5b275c57
@@ -257,16 +268,33 @@ def _unpickle(path, data):
     try: plans = _Careful(BytesIO(data)).load()
     except Exception as e: # broken pickles fail in any way
         raise ValueError(f"{path} is no whole ResPlan pickle ({e}): get it again from its publisher") from e
-    if isinstance(plans, list): return plans
+    if isinstance(plans, list):
+        over(path, 'plans', len(plans), LIMITS.records)
+        return plans
     raise ValueError(f"{path} holds no list of plans but a {type(plans).__name__}: name ResPlan.pkl")
 
 # %% ../../nbs/3_domains/02_readers.ipynb #ca8f70cb
+_MOST_PARTS = 10_000 # of a geometry; a list that holds itself has no end
+
+def _members(value): # what lists and tuples within each other hold
+    waiting, out, n = [value], [], 0
+    while waiting:
+        part = waiting.pop()
+        n += 1
+        if n > _MOST_PARTS: raise ValueError(f"a geometry of more than {_MOST_PARTS} parts")
+        if isinstance(part, (list, tuple)): waiting += reversed(part)
+        else: out.append(part)
+    return out
+
 def _polygons(value):
     "The polygons in an inert geometry, or in lists of them"
-    if isinstance(value, (list, tuple)): return [p for v in value for p in _polygons(v)]
-    if not isinstance(value, _Inert): return []
+    geometries = [part for part in _members(value) if isinstance(part, _Inert)]
+    return [p for part in geometries for p in _polygons_of(part)]
+
+# %% ../../nbs/3_domains/02_readers.ipynb #bf67306a
+def _polygons_of(geometry):
     import shapely
-    held = *value.args, value.state
+    held = *geometry.args, geometry.state
     wkb = next((v for v in held if isinstance(v, bytes)), None)
     shape = shapely.from_wkb(wkb, on_invalid='ignore')
     if shape is None: raise ValueError("a broken geometry")
@@ -339,11 +367,9 @@ def read_resplan(
     made = _resplan_pickled if pickled else _resplan_row
     plans = enumerate(_unpickle(path, data), 1) if pickled else located_records(path)
     for place, plan in plans:
-        try: _keep(made(plan, out.report), n_max, out)
-        except (ValueError, TypeError, KeyError) as e:
-            at = f"plan {place}" if pickled else place
-            why = f"{e} is missing" if isinstance(e, KeyError) else e
-            raise ValueError(f"{path}, {at}: {why}; correct or delete it, or get the file again") from e
+        at = f"plan {place}" if pickled else str(place)
+        with located(path, at, 'correct or delete it, or get the file again'):
+            _keep(made(plan, out.report), n_max, out)
     return out
 
 # %% ../../nbs/3_domains/02_readers.ipynb #01012cc6
@@ -401,9 +427,7 @@ def read_housegan(
     files = sorted(path.glob('*.json')) if path.is_dir() else [path]
     if not files: raise ValueError(f"{path} holds no .json file: name the folder of the plans")
     for f, (place, d) in ((f, r) for f in files for r in located_records(f)):
-        try: _keep(_housegan(d, out.report), n_max, out)
-        except (ValueError, TypeError) as e:
-            raise ValueError(f"{f}, {place}: {e}; correct or delete it") from e
+        with located(f, place): _keep(_housegan(d, out.report), n_max, out)
     return out
 
 # %% ../../nbs/3_domains/02_readers.ipynb #654834b1

@@ -25,8 +25,9 @@ HELDOUT = 'heldout'
 _FIELDS = {'method', 'params', 'per_seed', 'summary'}
 
 def _read(path): # one record
-    try: r = json.loads(path.read_text())
-    except (OSError, ValueError) as e: raise ValueError(f"{path}: {e}; evaluate that method again") from None
+    try: r = json.loads(path.read_text('utf-8'))
+    except (OSError, ValueError, RecursionError) as e:
+        raise ValueError(f"{path}: {e}; evaluate that method again") from None
     missing = sorted(_FIELDS - set(r))
     if not missing: return r
     raise ValueError(f"{path} has no {', '.join(missing)}; evaluate that method again")

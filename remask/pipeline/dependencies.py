@@ -11,6 +11,7 @@ import ast, io, json
 from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
+from ..core.files import write_whole
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #19539505
 def _absolute(node, package): # the module that `from ... import` names
@@ -34,7 +35,7 @@ def imported(
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #88ad9815
 def _code_of(notebook): # its code cells without the lines of IPython
-    cells = json.loads(Path(notebook).read_text())['cells']
+    cells = json.loads(Path(notebook).read_text('utf-8'))['cells']
     code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
     lines = '\n'.join(code).splitlines()
     return '\n'.join(line for line in lines if not line.lstrip().startswith(('%', '!')))
@@ -59,7 +60,7 @@ def import_closure(
         if path is None or path in found or path in exempt: continue
         found.add(path)
         package = module.rpartition('.')[0]
-        waiting += imported((root/path).read_text(), package)
+        waiting += imported((root/path).read_text('utf-8'), package)
     return sorted(found)
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #1ec62c79
@@ -133,9 +134,9 @@ def write_dependencies(
 )->str: # a report
     "Write the modules that each stage imports into dvc.yaml"
     y, path, out = _yaml(), Path(path), io.StringIO()
-    pipeline = y.load(path.read_text())
+    pipeline = y.load(path.read_text('utf-8'))
     for stage in pipeline['stages'].values(): _write_modules(stage, path.parent)
     y.dump(pipeline, out)
     lines = [line.rstrip() for line in out.getvalue().split('\n')]
-    path.write_text('\n'.join(lines))
+    write_whole(path, '\n'.join(lines).encode())
     return f"{path}: the modules of {len(pipeline['stages'])} stages"

@@ -11,7 +11,7 @@ import json, subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from ..core.files import short_digest
+from ..core.files import short_digest, write_whole
 from ..core.statistics import aggregate
 
 # %% ../../nbs/7_pipeline/06_provenance.ipynb #a00e329a
@@ -70,8 +70,8 @@ def log_made(
     now = datetime.now(timezone.utc)
     record = dict(output=file_fingerprint(output), git=git_revision(), date=now.isoformat(timespec='seconds'))
     path = _record_of(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record | measured) + '\n')
+    line = json.dumps(record | measured) + '\n'
+    write_whole(path, line.encode())
 
 # %% ../../nbs/7_pipeline/06_provenance.ipynb #7e1d0004
 def read_made(

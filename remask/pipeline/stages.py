@@ -16,24 +16,31 @@ import nbformat, papermill, yaml
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
+from ..core.files import plain_name, read_utf8, write_whole
 
-# %% ../../nbs/7_pipeline/01_stages.ipynb #a8d18169
+# %% ../../nbs/7_pipeline/01_stages.ipynb #6f6dc9b9
+def _line_of(e): # an error of YAML in one line, with its place
+    mark = getattr(e, 'problem_mark', None)
+    why = getattr(e, 'problem', None) or str(e)
+    first = why.partition('\n')[0]
+    return f"line {mark.line + 1}: {first}" if mark else first
+
 def _check_section(path, params, name): # names and their values
     if isinstance(params[name], dict): return
     raise ValueError(f"{path}: `{name}` is {params[name]!r:.60}; write a name and its values, a line each")
 
+# %% ../../nbs/7_pipeline/01_stages.ipynb #a8d18169
 def read_params(
     path:str|Path='params.yaml',
 )->dict:
     "Read params.yaml; raise ValueError if it is missing, damaged or lacks a section"
-    try: params = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: not found; run from the root of the project") from None
-    except yaml.YAMLError as e:
-        reason = str(e).splitlines()[0]
-        raise ValueError(f"{path}: is not valid YAML ({reason})") from None
+    if not Path(path).exists(): raise ValueError(f"{path}: not found; run from the root of the project")
+    try: params = yaml.safe_load(read_utf8(path))
+    except (yaml.YAMLError, RecursionError) as e:
+        raise ValueError(f"{path}: is not valid YAML ({_line_of(e)})") from None
+    if not isinstance(params, dict): raise ValueError(f"{path}: is no list of sections, `name: ...`")
     needed = 'run', 'data', 'processes', 'methods'
-    missing = sorted(set(needed) - set(params or ()))
+    missing = sorted(set(needed) - set(params))
     if missing: raise ValueError(f"{path}: has no section {', '.join(missing)}")
     for name in needed: _check_section(path, params, name)
     return params
@@ -64,6 +71,7 @@ def stage_params(
     sections:dict=SECTIONS, # name -> section, of those that are looked up
 )->dict:
     "Collect a stage's parameters: `run`, the sections of what is named, then the command line"
+    _check_section('params.yaml', params, 'run')
     out = dict(params['run'])
     for key, section in sections.items():
         name = given.get(key, out.get(key))
@@ -191,10 +199,14 @@ def normalise(
     return nb
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #3f9a3d86
+# a kernel is ended by an interrupt, which is no error
+_LOG = "__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().log"
+_QUIET_END = _LOG + ".addFilter(lambda record: 'KeyboardInterrupt caught' not in record.getMessage())"
 _KERNEL = dict(kernel_name='python3', language='python', cwd='.',
-               extra_arguments=['--IPKernelApp.log_level=ERROR'],
+               extra_arguments=['--IPKernelApp.log_level=ERROR', f'--IPKernelApp.exec_lines={_QUIET_END}'],
                config=Config(KernelManager=dict(shutdown_wait_time=.5)))
 
+# %% ../../nbs/7_pipeline/01_stages.ipynb #af0e015f
 def run_notebook(
     notebook:str|Path, # path
     out:str|Path, # path of the executed notebook
@@ -202,15 +214,17 @@ def run_notebook(
 )->None:
     "Run a notebook from the project's root and write it, normalised; raise RuntimeError if a cell fails"
     part = Path(out).with_suffix('.part.ipynb')
-    part.parent.mkdir(parents=True, exist_ok=True)
     try:
+        part.parent.mkdir(parents=True, exist_ok=True)
         papermill.execute_notebook(str(notebook), str(part), params, log_output=True, progress_bar=False,
                                    request_save_on_cell_execute=False, **_KERNEL)
     except PapermillExecutionError as e:
         message = re.sub(chr(27) + r'.[0-9;]*m', '', e.evalue) # without colours
         raise RuntimeError(f"{e.ename}: {message} (see {part})") from None
+    except OSError as e:
+        raise OSError(f"{part} could not be written ({e.strerror or e}): free space or allow it") from None
     executed = normalise(nbformat.read(part, 4))
-    nbformat.write(executed, out)
+    write_whole(out, nbformat.writes(executed).encode() + b'\n')
     part.unlink()
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #e69c2799
@@ -290,9 +304,29 @@ def project_root(
     return next(filter(is_root, (start, *start.parents)), start)
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #34570fb7
-def _given(args): # ['key=value', ...] -> dict
+def _at(params, where): # the value of params.yaml under dotted names
+    for key in where.split('.'):
+        if not isinstance(params, dict) or key not in params: raise ValueError(f"params.yaml: has no {where}")
+        params = params[key]
+    return params
+
+def _value(key, text, params):
+    if text.startswith('params:'): return _at(params, text.removeprefix('params:'))
+    try: return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as e:
+        why = f"is no value of YAML ({_line_of(e)}); put it in quotes"
+        raise ValueError(f"{key}={text[:40]}: {why}") from None
+
+def _given(args, params): # ['key=value', ...] -> dict
     pairs = [a.split('=', 1) for a in args]
-    return {key: yaml.safe_load(value) for key, value in pairs}
+    return {key: _value(key, text, params) for key, text in pairs}
+
+# %% ../../nbs/7_pipeline/01_stages.ipynb #e721e51c
+_IN_PATHS = 'folder', 'table' # names that are in no section
+
+def _check_names(given, sections):
+    for key in {*sections, *_IN_PATHS} & set(given):
+        if given[key] not in (None, ''): plain_name(str(given[key]), key)
 
 def _notebook_name(stage, given, sections): # of the executed notebook: the stage and its items
     items = {key: given[key] for key in sections if key in given}
@@ -306,12 +340,13 @@ def run_stage(
 )->None:
     "Run a stage of the pipeline with the parameters of params.yaml"
     if not args or not all('=' in a for a in args[1:]): raise ValueError("expected: STAGE key=value ...")
-    stage, given = args[0], _given(args[1:])
-    notebook = find_stage(stage)
+    stage, notebook = args[0], find_stage(args[0])
+    everything = read_params()
+    check_sampled(everything)
+    given = _given(args[1:], everything)
     sections = entries(declared_parameters(notebook))
-    every = read_params()
-    check_sampled(every)
-    collected = stage_params(every, given, sections)
+    collected = stage_params(everything, given, sections)
+    _check_names(given, sections)
     params = select_parameters(notebook, collected, given)
     out = Path('reports/notebooks')/f'{_notebook_name(stage, given, sections)}.ipynb'
     began = time.monotonic()
@@ -350,7 +385,7 @@ def stage_main()->None:
     try:
         _keep_caches_here()
         run_stage(args)
-    except (ValueError, RuntimeError) as e: sys.exit(f"{' '.join(args)}: {e}")
+    except (ValueError, RuntimeError, OSError) as e: sys.exit(f"{' '.join(args)}: {e}")
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #303e7c64
 def as_html(
@@ -360,5 +395,5 @@ def as_html(
     out = Path(notebook).with_suffix('.html')
     exporter = HTMLExporter(template_name='classic')
     page, _ = exporter.from_filename(str(notebook))
-    out.write_text(page)
+    write_whole(out, page.encode())
     return out
