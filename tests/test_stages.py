@@ -25,6 +25,7 @@ STAGES = sorted(set(NOTEBOOK.values()))
 ITEM = dict(data='plans', method='llada_topp09_no_remask', process='v1', text='teacher', network='denoiser',
             family='competing', comparison='main', quiz='arithmetic', model='answerer', decoder='ups')
 SECTION = SECTIONS
+ITEMS = {'key', *(f'item.{key}' for key in SECTIONS)}
 NOT_GIVEN = {  # parameters that keep the notebook's default where no entry gives them
     'overrides',
     'rows',
@@ -128,7 +129,7 @@ def test_a_profile_says_nothing_that_the_complete_one_does_not_say():
 
 def test_every_parameter_reaches_a_notebook():
     known = {s: set(declared_parameters(stage(s))) for s in STAGES}
-    renamed = set(re.findall(r'\$\{run\.(\w+)\}', ' '.join(d['cmd'] for d in DVC['stages'].values())))
+    renamed = set(re.findall(r'params:run\.(\w+)', ' '.join(d['cmd'] for d in DVC['stages'].values())))
     assert set(PARAMS['run']) - renamed <= set().union(*known.values())
     for row in PARAMS['data'].values(): assert set(row) <= known['prepare'] | known['train']
     for name, row in PARAMS['methods'].items(): assert set(row) <= known['sample'], name
@@ -153,7 +154,7 @@ def test_a_stage_takes_what_it_is_made_for(name):
     given = set(re.findall(r'(\w+)=', d['cmd']))
     assert set(d.get('matrix', {})) <= given <= known
     for p in d.get('params', []):
-        if p.startswith('run.'): assert p.removeprefix('run.') in known or f'${{{p}}}' in d['cmd']
+        if p.startswith('run.'): assert p.removeprefix('run.') in known or f'params:{p}' in d['cmd']
         elif p.startswith('methods.'): assert {'id', 'process', 'overrides'} <= known
     assert stage(NOTEBOOK[name]).relative_to(ROOT).as_posix() in d['deps']
 
@@ -185,6 +186,11 @@ def test_a_stage_that_trains_sets_the_seed(name):
     code = '\n'.join(cells)
     first = re.search(r'\b(fit|finetune)\(', code)
     assert not first or 'torch.manual_seed(' in code[:first.start()]
+
+
+def test_no_value_of_params_yaml_reaches_a_shell():
+    "Only names of entries do; a value is read in the stage: `key=params:section.name`"
+    for name, d in DVC['stages'].items(): assert set(re.findall(r'\$\{([^}]*)\}', d['cmd'])) <= ITEMS, name
 
 
 # ---- refusals
