@@ -87,20 +87,18 @@ sudoku: pull ## 9x9 puzzles solved against evaluations, with a trained network
 	@$(BIN)/dvc repro sudoku
 	@echo "remask: the table is reports/sudoku/sudoku.md; make ui shows the curves"
 
-# Everything is trained again from the first step; `dvc repro train` goes on with a training that was stopped.
-AFRESH = $(BIN)/python -c "import sys; from remask.core.training_state import put_aside; [put_aside('build/state', f'{name}-*') for name in sys.argv[1:]]"
-
+# A training that was stopped goes on; one that is done, or that was another one, starts afresh.
 train: pull ## train the networks of the plans again
-	@$(AFRESH) $(call CHOSEN,datasets) && $(BIN)/dvc repro prepare && $(BIN)/dvc repro --force --single-item train
+	@$(BIN)/dvc repro prepare && $(BIN)/dvc repro --force --single-item train
 
 train-text: pull ## train the networks of the texts again
-	@$(AFRESH) $(call CHOSEN,texts) && $(BIN)/dvc repro corpus && $(BIN)/dvc repro --force --single-item train_text train_detector
+	@$(BIN)/dvc repro corpus && $(BIN)/dvc repro --force --single-item train_text train_detector
 
 train-answers: pull ## train the networks that answer again
-	@$(AFRESH) $(call CHOSEN,quizzes_asked) && $(BIN)/dvc repro tasks && $(BIN)/dvc repro --force --single-item train_answers train_ups
+	@$(BIN)/dvc repro tasks && $(BIN)/dvc repro --force --single-item train_answers train_ups
 
 train-sudoku: pull ## train the network of the puzzles again
-	@$(AFRESH) sudoku && $(BIN)/dvc repro puzzles && $(BIN)/dvc repro --force --single-item train_sudoku
+	@$(BIN)/dvc repro puzzles && $(BIN)/dvc repro --force --single-item train_sudoku
 
 test: $(READY) ## everything continuous integration runs
 	@echo "== ruff"      && $(BIN)/ruff check -q .
