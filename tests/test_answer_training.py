@@ -17,7 +17,8 @@ WEIGHT = torch.randn(V, V, generator=torch.Generator().manual_seed(2))
 
 def model(x, t, real):
     logits = WEIGHT[x]
-    return Denoised(logits.masked_fill(torch.arange(V) > 6, -1e9), heads=dict(ups=logits[..., 0]))
+    heads = dict(ups=logits[..., 0], prism=logits[..., 1])
+    return Denoised(logits.masked_fill(torch.arange(V) > 6, -1e9), heads=heads)
 
 
 def uniforms(*shape, seed=0): return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
