@@ -17,7 +17,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull commit repro repro-all remedies criteria text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke ui lab bench clean
+.PHONY: help env pull commit repro repro-all remedies criteria text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke site ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +128,21 @@ lane-%: $(READY)
 	@git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null | tar xf - -C "$(SMOKE)/$*"
 	@cd "$(SMOKE)/$*" && remask profile smoke && rm dvc.lock && dvc pull -q -r store data.dvc && dvc repro $(LANE_$*)
 
+# The pages are written in the environment of the project, and laid out in one of their own, so that .venv stays small.
+SITE ?= _site
+SITE_BIN := .venv-site/bin
+
+site: $(READY) .venv-site/ready ## build the documentation into _site/
+	@$(BIN)/python docs/build.py
+	@PYTHONPATH=docs NO_MKDOCS_2_WARNING=1 $(SITE_BIN)/mkdocs build -q -f build/site/mkdocs.yml -d "$(abspath $(SITE))"
+	@echo "remask: read it by: $(BIN)/python -m http.server -b 127.0.0.1 -d $(SITE) 8000, then http://127.0.0.1:8000"
+
+.venv-site/ready: docs/requirements.txt
+	@test -x $(SITE_BIN)/python || $(PYTHON) -m venv .venv-site || { echo "remask: $(PYTHON) cannot make an environment; install its venv module" >&2; exit 1; }
+	@$(SITE_BIN)/python -m pip install -q -r $< > .venv-site/install.log 2>&1 || \
+	{ grep -i error .venv-site/install.log | tail -n 1 >&2; echo "remask: what draws the pages could not be installed (network? disk?); see .venv-site/install.log, then run make site again" >&2; exit 1; }
+	@touch $@
+
 ui: $(READY) ## show the results in MLflow
 	@test -f mlruns/mlflow.db || { echo "remask: there are no results yet; run make repro" >&2; exit 1; }
 	@$(BIN)/python -c "import sqlite3; \
@@ -142,5 +157,5 @@ bench: $(READY) ## measure speed and memory
 	@$(BIN)/remask-stage bench && echo "remask: the figures are in reports/notebooks/bench.ipynb"
 
 clean: ## remove caches and leftovers; results, networks and .venv stay
-	@rm -rf "$(SMOKE)" _proc _docs .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	@rm -rf "$(SMOKE)" _proc _docs _site build/site .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	@find nbs remask tests $(wildcard data build reports) \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.part' -o -name '*.part.ipynb' \) -prune -exec rm -rf {} +

@@ -1,0 +1,389 @@
+"""Write the pages of the site into build/site: `python docs/build.py`, which `make site` runs.
+
+Nothing is written here that is not in README.md, LOG.md, the notebooks, or the docstrings of the library."""
+import functools, importlib, inspect, pathlib, posixpath, re, shutil
+import matplotlib.pyplot as plt, nbformat, remask, torch, yaml
+from nbconvert import MarkdownExporter
+from nbdev.showdoc import BasicMarkdownRenderer, show_doc
+from remask._modidx import d as MODULES
+from remask.core.exact import brackets
+from remask.core.plot import show_trajectory
+from remask.core.sampler import Process, sample
+from remask.core.schedules import linear
+from remask.methods.catalogue import CATALOGUE, CONSTRUCTORS, METHOD_INFO
+from remask.methods.exact_benchmark import exact_with_heads
+
+ROOT = pathlib.Path(__file__).parents[1]
+SITE = ROOT/'build'/'site'
+OWN_PAGE = {'The notebooks': 'notebooks', 'The methods': 'methods'}
+HOW_TO = [
+    'Your own method', 'Your own plans', 'Your own text', 'Your own questions', 'The real LLaDA',
+    'Training again', 'Comparing revisions', 'Samples elsewhere',
+]
+GLOSSARY = '0_start/03_glossary'
+NO_CONTENTS = '---\nhide: [toc]\n---\n' # the table of contents leaves its width to the page
+STEPS, ROWS, LENGTH = 16, 20, 10 # of the picture of a method
+
+
+def slug(title): return re.sub(r'\W+', '-', title.lower()).strip('-')
+
+
+def row(cells): return f"| {' | '.join(cells)} |"
+
+
+def table(head, rows):
+    "Lines of Markdown"
+    return '\n'.join([row(head), '|---'*len(head) + '|', *map(row, rows), ''])
+
+
+def refuse(why): raise SystemExit(f'docs/build.py: {why}')
+
+
+def write(page, text):
+    path = SITE/'pages'/page
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+# ---- links
+
+@functools.cache
+def notebooks():
+    "{name without folder nbs and ending: path}, in the order in which to read them"
+    found = sorted((ROOT/'nbs').glob('[0-9]_*/*.ipynb')) + sorted((ROOT/'nbs').glob('experiments/*/*.ipynb'))
+    return {str(p.relative_to(ROOT/'nbs').with_suffix('')): p for p in found}
+
+
+@functools.cache
+def targets():
+    "{name in backticks: page}: notebooks, and names of the library"
+    pages = {name: f'notebooks/{name}.md' for name in notebooks()}
+    pages |= {f'nbs/{name}.ipynb': page for name, page in pages.items()}
+    pages |= {posixpath.basename(name): page for name, page in pages.items() if re.match(r'\d_', name)}
+    for module, names in MODULES['syms'].items():
+        for name in names: pages[name] = f'api/{module}.md#{name.removeprefix(module + ".")}'
+    pages |= {f'remask.{name}': pages[f'remask.{module}.{name}'] for name, module in remask._FACE.items()}
+    return pages
+
+
+def address(target, page): return posixpath.relpath(target, posixpath.dirname(page) or '.')
+
+
+def linked(text, page):
+    "A page whose words in backticks are links where they name a notebook or a function"
+    def link(m): return f'[{m[0]}]({address(targets()[m[1]], page)})' if m[1] in targets() else m[0]
+    lines, fenced = [], False
+    for line in text.splitlines():
+        fenced ^= line.lstrip().startswith('```')
+        plain = fenced or line.startswith(('#', '    ', '<'))
+        lines.append(line if plain else re.sub(r'(?<!\[)`([^`]+)`(?!\])', link, line))
+    return '\n'.join(lines) + '\n'
+
+
+# ---- README.md
+
+def sections(readme):
+    "{heading: text}; the text before the first heading is under ''"
+    parts = re.split(r'^## (.*)\n', readme, flags=re.M)
+    found = {'': parts[0], **dict(zip(parts[1::2], parts[2::2]))}
+    for title in [*HOW_TO, *OWN_PAGE]:
+        if title not in found: refuse(f'README.md has no section {title!r}; mend HOW_TO or OWN_PAGE')
+    return found
+
+
+def start(found):
+    "The sections that have no page of their own"
+    front = {title: text for title, text in found.items() if title not in {*HOW_TO, *OWN_PAGE}}
+    return ''.join(f'## {title}\n{text}' if title else text for title, text in front.items())
+
+
+def write_readme(found):
+    write('index.md', linked(start(found), 'index.md'))
+    chapters = re.sub(r'```mermaid\n(.*?)```\n', imports_table, found['The notebooks'], flags=re.S)
+    chapters = re.sub(r'\*\*`nbs/(.*?)/`\*\*(.*?)(?=\*\*|<!--)', chapter_table, chapters, flags=re.S)
+    write('notebooks/index.md', linked('# The notebooks\n' + chapters, 'notebooks/index.md'))
+    for title in HOW_TO:
+        page = f'how-to/{slug(title)}.md'
+        write(page, linked(f'# {title}\n{found[title]}', page))
+    return [{title: f'how-to/{slug(title)}.md'} for title in HOW_TO]
+
+
+def imports_table(m):
+    "The arrows of the diagram of chapters as rows of a table, which needs no script"
+    arrows = {}
+    for a, b in re.findall(r'(\w+) --> (\w+)', m[1]): arrows.setdefault(a, []).append(b)
+    return table(['chapter', '→'], [[a, ', '.join(to)] for a, to in arrows.items()])
+
+
+def chapter_table(m):
+    "The table of a chapter, whose notebooks are named with their folder"
+    return f'## {m[1]}\n' + re.sub(r'^\| `', f'| `{m[1]}/', m[2], flags=re.M)
+
+
+# ---- notebooks
+
+TEMPLATE = """{%- extends 'markdown/index.md.j2' -%}
+{% block in_prompt %}{% endblock %}
+{% block input %}
+`````python
+{{ cell.source }}
+`````
+{% endblock %}
+{% macro printed(text) %}
+````` { .text .output }
+{{ text | strip_ansi | trim('\\n') }}
+`````
+{% endmacro %}
+{% block stream %}{{ printed(output.text) }}{% endblock %}
+{% block data_text scoped %}{{ printed(output.data['text/plain']) }}{% endblock %}
+{% block data_html scoped %}
+{{ output.data['text/html'] | plain_table }}
+{% endblock %}
+"""
+
+
+def plain_table(html):
+    "A table of pandas without its style"
+    html = re.sub(r'<style.*?</style>', '', html, flags=re.S)
+    return re.sub(r'\n\s*', '\n', re.sub(r' (border|class|style)="[^"]*"', '', html)).strip()
+
+
+def is_hidden(cell): return re.match(r'\s*#\|\s*(hide|default_exp)', cell.source)
+
+
+def defined(source):
+    "The names that an exported cell defines"
+    if not re.search(r'^#\|\s*export', source, re.M): return []
+    return re.findall(r'^(?:class|def) (\w+)', source, re.M)
+
+
+def shown(cells):
+    "The cells a reader sees, without directives; a target of links before each definition"
+    for cell in cells:
+        if is_hidden(cell): continue
+        if cell.cell_type == 'code':
+            for name in defined(cell.source): yield nbformat.v4.new_markdown_cell(f'<a id="{name}"></a>')
+            cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
+            cell.outputs = [o for o in cell.outputs if o.get('name') != 'stderr']
+        if cell.source: yield cell
+
+
+@functools.cache
+def exporter(): return MarkdownExporter(raw_template=TEMPLATE, filters={'plain_table': plain_table})
+
+
+def write_notebook(name, path):
+    "The page of a notebook with the outputs that are stored in it; its title"
+    nb, page = nbformat.read(path, as_version=4), f'notebooks/{name}.md'
+    nb.cells = [*shown(nb.cells)]
+    names = dict(unique_key=path.stem, output_files_dir=f'{path.stem}_files')
+    text, made = exporter().from_notebook_node(nb, names)
+    write(page, linked(text, page))
+    for file, data in made['outputs'].items():
+        to = (SITE/'pages'/page).parent/file
+        to.parent.mkdir(exist_ok=True)
+        to.write_bytes(data)
+    return {re.search(r'^# (.*)', text, re.M)[1]: page}
+
+
+def write_notebooks():
+    nav = {}
+    for name, path in notebooks().items():
+        title = write_notebook(name, path)
+        if name != GLOSSARY: nav.setdefault(posixpath.dirname(name), []).append(title)
+    return ['notebooks/index.md', *({folder.replace('/', ', '): pages} for folder, pages in nav.items())]
+
+
+# ---- methods
+
+@functools.cache
+def exact_model():
+    "The model of the pictures, and its exact denoiser"
+    model = brackets(LENGTH)
+    return model, exact_with_heads(model)
+
+
+def run(method):
+    "The ids of ROWS rows after every step: (S,ROWS,L)"
+    model, denoise = exact_model()
+    states = [torch.full((ROWS, LENGTH), model.space.mask)]
+    times = method.times(STEPS, linear, torch.ones(1, LENGTH, dtype=torch.bool))
+    process = Process(denoise, linear, model.space)
+    def note(st, x, keep): states.append(x)
+    sample(process, states[0], times, method.policy, method.draw, callback=note, check=False)
+    return torch.stack(states)
+
+
+def most_changed(states, mask):
+    "The row whose unmasked tokens were changed or masked again most often"
+    before, after = states[:-1], states[1:]
+    return ((before != mask) & (after != before)).sum((0, 2)).argmax()
+
+
+def draw(name):
+    states, (model, _) = run(CATALOGUE[name]), exact_model()
+    chosen = most_changed(states, model.space.mask)
+    ax = show_trajectory(states[:, chosen], model.space, model.names)
+    ax.figure.savefig(SITE/'pages'/'methods'/f'{name}.png', dpi=160, bbox_inches='tight')
+    plt.close(ax.figure)
+
+
+def cells(line): return [cell.strip() for cell in line.strip('| ').split(' | ')]
+
+
+def method_rows(text):
+    "{method: (heading, cell) of its row} of the table of README.md"
+    head, _, *rows = [cells(line) for line in text.splitlines() if line.startswith('|')]
+    return {first.strip('`'): [*zip(head, (first, *rest))] for first, *rest in rows}
+
+
+def parameters(make):
+    "A table of the parameters of a constructor, and their defaults"
+    given = inspect.signature(make).parameters.values()
+    rows = [[f'`{p.name}`', f'`{p.default!r}`'] for p in given]
+    return table(['parameter', 'default'], rows) if rows else ''
+
+
+def example(found, name):
+    "The call of the front page, with this method"
+    call = re.search(r'^out = remask\.generate.*', found['Sample a model of your own'], re.M)[0]
+    return re.sub(r"method='\w+'", f"method='{name}'", call)
+
+
+CAPTION = (
+    f'{STEPS} steps on the balanced strings of {LENGTH} brackets, with the exact denoiser. Of {ROWS} rows, '
+    'the one whose unmasked tokens were changed or remasked most often. A dot marks an unmasked '
+    'position, a cross a remasked one; grey is masked.'
+)
+
+
+def python(code): return f'```python\n{code.strip()}\n```'
+
+
+def method_page(name, known, call):
+    info, make = METHOD_INFO[name], CONSTRUCTORS[name].make
+    facts = [pair for pair in known if pair[0] not in ('method', 'what it does')]
+    what = info.what[0].upper() + info.what[1:]
+    parts = [NO_CONTENTS + f'# {name}', f'{what}.', table(['', ''], facts), '[Meaning of the rows](index.md)']
+    parts += [parameters(make), '' if info.needs else python(call)]
+    parts += [f'![{name}]({name}.png){{ width=420 }}', CAPTION]
+    source = address(f'notebooks/4_methods/03_catalogue.md#{make.__name__}', f'methods/{name}.md')
+    parts += [f'[`{make.__name__}`]({source})', python(inspect.getsource(make))]
+    return '\n\n'.join(filter(None, parts)) + '\n'
+
+
+def write_methods(found):
+    section, nav = found['The methods'], {}
+    rows = method_rows(section)
+    if missing := set(CATALOGUE) - set(rows):
+        refuse(f'README.md has no row of {min(missing)}; run remask methods --to README.md')
+    index = re.sub(r'^\| `(\w+)` \|', r'| [`\1`](\1.md) |', section, flags=re.M)
+    write('methods/index.md', NO_CONTENTS + '# The methods\n' + index)
+    for name, method in CATALOGUE.items():
+        write(f'methods/{name}.md', method_page(name, rows[name], example(found, name)))
+        draw(name)
+        nav.setdefault(method.preserves, []).append({name: f'methods/{name}.md'})
+    return ['methods/index.md', *({f'preserves {kept}': pages} for kept, pages in nav.items())]
+
+
+# ---- the library
+
+def declaration(record):
+    "The fields of a named tuple with their comments, as they stand in the source"
+    source = inspect.getsource(record)
+    return python(re.split(r'^    def ', source, flags=re.M)[0]) + '\n'
+
+
+def documented(thing, name):
+    "Signature and docstring"
+    text = show_doc(thing, renderer=BasicMarkdownRenderer, name=name)._repr_markdown_()
+    return text.partition('### ')[2].partition('\n')[2]
+
+
+def entry(module, name, notebook, page):
+    "Signature, docstring and source of one name"
+    where = address(f'notebooks/{notebook}.md#{name.split(".")[0]}', page)
+    thing = functools.reduce(getattr, name.split('.'), module)
+    body = declaration(thing) if hasattr(thing, '_fields') else documented(thing, name)
+    return f'## {name} {{ id="{name}" }}\n\n[source]({where})\n{body}'
+
+
+def public(module):
+    "Names of a module in the order in which they are defined, and the methods of its classes"
+    known = [n.removeprefix(module.__name__ + '.') for n in MODULES['syms'][module.__name__]]
+    methods = [n for n in known if '.' in n and '._' not in n and n[0] != '_']
+    for name in module.__all__:
+        if callable(getattr(module, name)): yield name
+        yield from (n for n in methods if n.startswith(name + '.'))
+
+
+def write_module(notebook, module):
+    page = f'api/{module.__name__}.md'
+    title = [f'# {module.__name__}', module.__doc__, f'`{notebook}`']
+    entries = [entry(module, name, notebook, page) for name in public(module)]
+    write(page, linked('\n\n'.join(title), page) + '\n\n' + '\n\n'.join(entries))
+    return {module.__name__.removeprefix('remask.'): page}
+
+
+def exports():
+    "{notebook: module}"
+    for notebook, path in notebooks().items():
+        if m := re.search(r'#\|\s*default_exp ([\w.]+)', path.read_text()): yield notebook, f'remask.{m[1]}'
+
+
+def write_library():
+    nav, rows = {}, []
+    for notebook, name in exports():
+        module = importlib.import_module(name)
+        rows.append([f'[`{name}`]({name}.md)', module.__doc__])
+        nav.setdefault(name.split('.')[1], []).append(write_module(notebook, module))
+    write('api/index.md', '# API\n\n' + table(['', ''], rows))
+    return ['api/index.md', *({chapter: pages} for chapter, pages in nav.items())]
+
+
+# ---- LOG.md
+
+def topics(log):
+    "{topic: titles of its findings} of the index"
+    index = log.partition('## Index by topic')[2].partition('\n## ')[0]
+    parts = re.split(r'^\*\*(.*)\*\*$', index, flags=re.M)
+    return {topic: re.findall(r'^- (.*)', text, re.M) for topic, text in zip(parts[1::2], parts[2::2])}
+
+
+def findings(log):
+    "{date and title: text}"
+    start = r'^\*\*(\d{4}-\d\d-\d\d)\. (.*?)\*\*'
+    parts = re.split(start, log.partition('## Findings')[2], flags=re.M | re.S)
+    titles = [' '.join(title.split()).rstrip('.') for title in parts[2::3]]
+    return {f'{date} {title}': text for date, title, text in zip(parts[1::3], titles, parts[3::3])}
+
+
+def write_log(log):
+    found, nav, index = findings(log), [], log.partition('## Findings')[0]
+    for topic, titles in topics(log).items():
+        page = f'log/{slug(topic)}.md'
+        for t in titles:
+            if t not in found: refuse(f'LOG.md has no finding {t!r}, which its index names')
+        text = ''.join(f'## {t} {{ id="{slug(t)}" }}\n\n{found[t].strip()}\n\n' for t in titles)
+        write(page, linked(f'# {topic}\n\n{text}', page))
+        for t in titles: index = index.replace(f'- {t}\n', f'- [{t}]({slug(topic)}.md#{slug(t)})\n')
+        nav.append({topic: page})
+    write('log/index.md', index)
+    return ['log/index.md', *nav]
+
+
+# ---- all of it
+
+def main():
+    shutil.rmtree(SITE, ignore_errors=True)
+    (SITE/'pages'/'methods').mkdir(parents=True)
+    shutil.copy(ROOT/'docs'/'site.css', SITE/'pages')
+    found = sections((ROOT/'README.md').read_text())
+    nav = {'Start': 'index.md', 'Concepts': f'notebooks/{GLOSSARY}.md', 'Methods': write_methods(found)}
+    nav |= {'How-to': write_readme(found), 'Notebooks': write_notebooks(), 'API': write_library()}
+    nav['Log'] = write_log((ROOT/'LOG.md').read_text())
+    config = dict(INHERIT='../../docs/mkdocs.yml', nav=[{title: pages} for title, pages in nav.items()])
+    (SITE/'mkdocs.yml').write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+if __name__ == '__main__': main()
