@@ -84,6 +84,7 @@ OTHERS = [
     'remask profile laptop',
     'remask profile paper',
     'make ui',
+    'make site',
     'remask methods --to README.md',
     'source .venv/bin/activate',
     'remask-stage sample data=plans comparison=main method=llada_topp09_no_remask',
