@@ -20,7 +20,6 @@ HOW_TO = [
     'Your own method', 'Your own plans', 'Your own text', 'Your own questions', 'The real LLaDA',
     'Training again', 'Comparing revisions', 'Samples elsewhere',
 ]
-GLOSSARY = '0_start/03_glossary'
 NO_CONTENTS = '---\nhide: [toc]\n---\n' # the table of contents leaves its width to the page
 STEPS, ROWS, LENGTH = 16, 20, 10 # of the picture of a method
 
@@ -52,6 +51,13 @@ def notebooks():
     "{name without folder nbs and ending: path}, in the order in which to read them"
     found = sorted((ROOT/'nbs').glob('[0-9]_*/*.ipynb')) + sorted((ROOT/'nbs').glob('experiments/*/*.ipynb'))
     return {str(p.relative_to(ROOT/'nbs').with_suffix('')): p for p in found}
+
+
+def named(title):
+    "The page of the notebook with this name, whatever its number"
+    for name in notebooks():
+        if re.fullmatch(rf'.*/\d\d_{title}', name): return f'notebooks/{name}.md'
+    refuse(f'there is no notebook {title} in nbs')
 
 
 @functools.cache
@@ -189,8 +195,9 @@ def write_notebook(name, path):
 def write_notebooks():
     nav = {}
     for name, path in notebooks().items():
-        title = write_notebook(name, path)
-        if name != GLOSSARY: nav.setdefault(posixpath.dirname(name), []).append(title)
+        made = write_notebook(name, path)
+        chapter = nav.setdefault(posixpath.dirname(name), [])
+        if named('glossary') not in made.values(): chapter.append(made)
     return ['notebooks/index.md', *({folder.replace('/', ', '): pages} for folder, pages in nav.items())]
 
 
@@ -267,7 +274,7 @@ def method_page(name, known, call):
     parts = [NO_CONTENTS + f'# {name}', f'{what}.', table(['', ''], facts), '[Meaning of the rows](index.md)']
     parts += [parameters(make), '' if info.needs else python(call)]
     parts += [f'![{name}]({name}.png){{ width=420 }}', CAPTION]
-    source = address(f'notebooks/4_methods/03_catalogue.md#{make.__name__}', f'methods/{name}.md')
+    source = address(f'{named("catalogue")}#{make.__name__}', f'methods/{name}.md')
     parts += [f'[`{make.__name__}`]({source})', python(inspect.getsource(make))]
     return '\n\n'.join(filter(None, parts)) + '\n'
 
@@ -379,7 +386,7 @@ def main():
     (SITE/'pages'/'methods').mkdir(parents=True)
     shutil.copy(ROOT/'docs'/'site.css', SITE/'pages')
     found = sections((ROOT/'README.md').read_text())
-    nav = {'Start': 'index.md', 'Concepts': f'notebooks/{GLOSSARY}.md', 'Methods': write_methods(found)}
+    nav = {'Start': 'index.md', 'Concepts': named('glossary'), 'Methods': write_methods(found)}
     nav |= {'How-to': write_readme(found), 'Notebooks': write_notebooks(), 'API': write_library()}
     nav['Log'] = write_log((ROOT/'LOG.md').read_text())
     config = dict(INHERIT='../../docs/mkdocs.yml', nav=[{title: pages} for title, pages in nav.items()])

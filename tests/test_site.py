@@ -1,5 +1,5 @@
 """The documentation site: how its pages are written, and that every link of it leads somewhere."""
-import html.parser, importlib.util, json, os, subprocess, urllib.parse
+import html.parser, importlib.util, json, os, re, subprocess, urllib.parse
 import nbformat, pytest
 from notebooks import FOLDERS, ROOT
 from remask.methods.catalogue import CATALOGUE
@@ -27,10 +27,27 @@ def test_a_missing_section_is_named():
 
 
 def test_words_in_backticks_are_links_where_they_name_something():
-    text = 'See `remask.core.sampler.Policy`, `1_core/11_sampler` and `x`.\n```\n`02_ranked`\n```\n'
-    policy, notebook = '../api/remask.core.sampler.md#Policy', '../notebooks/1_core/11_sampler.md'
-    linked = f'See [`remask.core.sampler.Policy`]({policy}), [`1_core/11_sampler`]({notebook}) and `x`.'
-    assert site.linked(text, 'how-to/a.md') == text.replace(text.splitlines()[0], linked)
+    name, *_ = site.notebooks()
+    fenced = f'```\n`{name}`\n```\n'
+    policy, notebook = '../api/remask.core.sampler.md#Policy', f'../notebooks/{name}.md'
+    text = f'See `remask.core.sampler.Policy`, `{name}` and `x`.\n{fenced}'
+    linked = f'See [`remask.core.sampler.Policy`]({policy}), [`{name}`]({notebook}) and `x`.\n{fenced}'
+    assert site.linked(text, 'how-to/a.md') == linked
+
+
+def test_a_notebook_is_found_whatever_its_number():
+    assert site.named('sampler').endswith('_sampler.md')
+    with pytest.raises(SystemExit, match='there is no notebook sampel'): site.named('sampel')
+
+
+NOTEBOOK = re.compile(r'`(?:nbs/)?(\d_\w+/\d\d_\w+?)(?:\.ipynb)?`')
+
+
+def test_every_notebook_that_a_page_names_exists():
+    texts = {path.name: path.read_text() for path in [ROOT/'README.md', *site.notebooks().values()]}
+    missing = {(page, name) for page, text in texts.items() for name in NOTEBOOK.findall(text)
+               if name not in site.notebooks()}
+    assert not missing
 
 
 def test_a_reader_sees_no_hidden_cell_no_directive_and_no_progress_bar():
