@@ -80,6 +80,7 @@ OTHERS = [
     *EXPERIMENTS,
     'nbdev_export',
     'nbdev_clean',
+    'remask doctor',
     'remask profile smoke',
     'remask profile laptop',
     'remask profile paper',
