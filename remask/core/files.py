@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LIMITS', 'BAD_RECORD', 'write_whole', 'save_json', 'plain_name', 'short_digest', 'Limits', 'TooMuch', 'over',
            'located', 'read_whole', 'read_utf8', 'begins_json', 'Located', 'located_records', 'read_records',
-           'append_line', 'whole_lines', 'content_digest', 'save_tensors', 'open_tensors', 'save_net', 'load_net']
+           'append_line', 'whole_lines', 'content_digest', 'save_tensors', 'open_tensors', 'save_net', 'load_net',
+           'load_weights']
 
 # %% ../../nbs/1_core/01_files.ipynb #a5038d18
 import gzip, hashlib, json, os, stat, zlib
@@ -424,6 +425,13 @@ def _plan(path, kind, tensors, names, config):
         have = [*tensors[name].shape]
         raise ValueError(f"{path}: its tensors do not fit its own record ({name}: {have}, not {[*t.shape]})")
 
+# %% ../../nbs/1_core/01_files.ipynb #0cecb634
+def _put_tensors(path, net, tensors):
+    try: net.load_state_dict(tensors)
+    except RuntimeError as e:
+        why = str(e).splitlines()[1].strip()
+        raise ValueError(f"{path}: its tensors do not fit its own record ({why})") from None
+
 # %% ../../nbs/1_core/01_files.ipynb #63701d61
 def load_net(
     path:Path|str, # file written by `save_net`
@@ -440,8 +448,15 @@ def load_net(
     if L not in (None, have):
         raise ValueError(f"{path}: was trained for rows of {have} positions, but {L} are asked "
                          "for; use the checkpoint of this data set or train one")
-    try: net.load_state_dict(tensors)
-    except RuntimeError as e:
-        why = str(e).splitlines()[1].strip()
-        raise ValueError(f"{path}: its tensors do not fit its own record ({why})") from None
+    _put_tensors(path, net, tensors)
     return net.eval(), meta.get('provenance', {})
+
+# %% ../../nbs/1_core/01_files.ipynb #de9458e4
+def load_weights(
+    path:Path|str, # file written by `save_net` of such a part
+    net:torch.nn.Module, # changed in place
+)->dict: # provenance
+    "Fill a network from a file; raise ValueError if the file is missing, damaged or of another shape"
+    tensors, meta = open_tensors(path)
+    _put_tensors(path, net, tensors)
+    return meta.get('provenance', {})

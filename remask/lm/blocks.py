@@ -22,7 +22,7 @@ from ..core.tokens import TokenSpace, masked, real, top
 from ..core.schedules import linear, uniform_grid
 from ..core.forward import Noisy, mask_forward
 from ..core.denoiser import Denoised, Denoiser
-from ..core.files import load_net, open_tensors
+from ..core.files import load_weights, open_tensors
 from ..core.loss import nll
 from ..core.train import Recipe
 from ..core.sampler import Noise, Policy, Process, argmax, as_is, invert_cdf, never, sample
@@ -609,7 +609,7 @@ def _load_stream(path, net, name): # `Streamed`, provenance
         raise ValueError(f"{path}: reads blocks {after} of width {d}, the network has {blocks} "
                          f"of width {width}; use the stream trained on this network")
     both = Streamed(net, after, name)
-    origin = load_net(path, lambda **_: both.second, (), None)[1]
+    origin = load_weights(path, both.second)
     return both.eval(), origin
 
 def load_scorer(

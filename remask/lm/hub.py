@@ -10,7 +10,7 @@ __all__ = ['GIVEN', 'SOURCES', 'layers_of', 'put_dual_stream', 'put_head', 'save
 # %% ../../nbs/5_lm/04_hub.ipynb #c24f6e5f
 import hashlib
 from pathlib import Path
-from typing import Callable, Collection, NamedTuple, Sequence
+from typing import Any, Callable, Collection, NamedTuple, Sequence
 import torch
 from fastcore.basics import patch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import AutoConfig, AutoTokenizer
 from ..core.tokens import TokenSpace
-from ..core.files import load_net, open_tensors, save_net
+from ..core.files import load_weights, open_tensors, save_net
 from ..core.loss import masked_loss
 from ..core.train import batch_rows, keyed_generator
 from ..core.forward import Noisy
@@ -107,12 +107,12 @@ def put_head(
     origin, config = about.get('provenance', {}), about.get('config', {})
     _check_same_model(path, origin, _record_of(hub))
     after = config.get('after')
-    def make_stream(**_): return put_dual_stream(hub, after).second
     if after is None:
         head, _ = load_head(str(path), hub.d)
         hub.heads[name] = head.to(hub.device)
     else:
-        load_net(path, make_stream, (), None)
+        stream:Any = put_dual_stream(hub, after).second
+        load_weights(path, stream)
     return hub
 
 # %% ../../nbs/5_lm/04_hub.ipynb #dba4b042
