@@ -20,6 +20,7 @@ HOW_TO = [
     'Your own method', 'Your own plans', 'Your own text', 'Your own questions', 'The real LLaDA',
     'Training again', 'Comparing revisions', 'Samples elsewhere',
 ]
+OUTPUTS = 'The pages show the outputs that are stored in the notebooks; building the site runs none of them.'
 NO_CONTENTS = '---\nhide: [toc]\n---\n' # the table of contents leaves its width to the page
 STEPS, ROWS, LENGTH = 16, 20, 10 # of the picture of a method
 
@@ -107,7 +108,7 @@ def write_readme(found):
     write('index.md', linked(start(found), 'index.md'))
     chapters = re.sub(r'```mermaid\n(.*?)```\n', imports_table, found['The notebooks'], flags=re.S)
     chapters = re.sub(r'\*\*`nbs/(.*?)/`\*\*(.*?)(?=\*\*|<!--)', chapter_table, chapters, flags=re.S)
-    write('notebooks/index.md', linked('# The notebooks\n' + chapters, 'notebooks/index.md'))
+    write('notebooks/index.md', linked(f'# The notebooks\n\n{OUTPUTS}\n{chapters}', 'notebooks/index.md'))
     for title in HOW_TO:
         page = f'how-to/{slug(title)}.md'
         write(page, linked(f'# {title}\n{found[title]}', page))
