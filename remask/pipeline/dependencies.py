@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['RUNNERS', 'REPORTERS', 'imported', 'import_closure', 'stage_notebook', 'needed_modules', 'wrong_dependencies',
-           'write_dependencies']
+           'yaml_round_trip', 'yaml_text', 'write_dependencies']
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #b520ba86
 import ast, io, json
 from pathlib import Path
+from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ..core.files import write_whole
@@ -114,11 +115,24 @@ def wrong_dependencies(
     return out
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #b49b976a
-def _yaml():
+def yaml_round_trip(
+    width:int=140, # of a line
+)->YAML:
+    "Make a reader and writer of YAML that keeps comments, order and quotes"
     y = YAML()
-    y.width, y.preserve_quotes = 140, True
+    y.width, y.preserve_quotes = width, True
     return y
 
+def yaml_text(
+    values:Any, # as `yaml_round_trip` reads them
+    width:int=140, # of a line
+)->str:
+    "Write values as YAML without blanks at the ends of lines"
+    out = io.StringIO()
+    yaml_round_trip(width).dump(values, out)
+    return '\n'.join(line.rstrip() for line in out.getvalue().split('\n'))
+
+# %% ../../nbs/7_pipeline/04_dependencies.ipynb #a694d67a
 def _write_modules(stage, root): # into the stage's own list
     body = _body(stage)
     own = {key for key, _ in body.non_merged_items()}
@@ -133,10 +147,8 @@ def write_dependencies(
     path:str|Path='dvc.yaml', # its folder is the root of the project
 )->str: # a report
     "Write the modules that each stage imports into dvc.yaml"
-    y, path, out = _yaml(), Path(path), io.StringIO()
-    pipeline = y.load(path.read_text('utf-8'))
+    path = Path(path)
+    pipeline = yaml_round_trip().load(path.read_text('utf-8'))
     for stage in pipeline['stages'].values(): _write_modules(stage, path.parent)
-    y.dump(pipeline, out)
-    lines = [line.rstrip() for line in out.getvalue().split('\n')]
-    write_whole(path, '\n'.join(lines).encode())
+    write_whole(path, yaml_text(pipeline).encode())
     return f"{path}: the modules of {len(pipeline['stages'])} stages"

@@ -6,13 +6,12 @@
 __all__ = ['read_profile', 'edited_values', 'write_params', 'use_profile']
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #9c15516c
-import io
 from pathlib import Path
 from typing import Any
 import yaml
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ..methods.published import compared
+from .dependencies import yaml_round_trip, yaml_text
 from .stages import read_params, sampled_keys
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #8fcecca2
@@ -53,16 +52,6 @@ _NOTE = """# Each compared method with the process whose network it samples from
 # To compare another method, add its name to a list and run that command.
 """
 
-def _yaml(width=140):
-    y = YAML()
-    y.width, y.preserve_quotes = width, True
-    return y
-
-def _dumped(values, **options): # as text
-    out = io.StringIO()
-    _yaml(**options).dump(values, out)
-    return '\n'.join(line.rstrip() for line in out.getvalue().split('\n'))
-
 def _flow(value:Any): # in one line
     if not isinstance(value, (dict, list)): return value
     out = CommentedMap(value) if isinstance(value, dict) else CommentedSeq(value)
@@ -95,13 +84,13 @@ def write_params(
     "Write values into params.yaml, and the records of what is compared and sampled"
     path = Path(path)
     by_hand, _, _ = path.read_text().partition(_MARK)
-    params = _yaml().load(by_hand)
+    params = yaml_round_trip().load(by_hand)
     _put(params, values)
-    page = _dumped(params)
+    page = yaml_text(params)
     records = _records(yaml.safe_load(page))
     lines = CommentedMap()
     for name, some in records.items(): lines[name] = CommentedMap({k: _flow(v) for k, v in some.items()})
-    generated = _dumped(lines, width=1000)   # a record is one line
+    generated = yaml_text(lines, width=1000)   # a record is one line
     path.write_text(f'{page}{_MARK}{_NOTE}{generated}')
     return read_params(path)
 
