@@ -153,21 +153,21 @@ QUESTIONS = { # key: (question, run that answers it, answer yes if that run exce
     'weighting': ('Does it weigh twice, by rate and by confidence?', 'the same by rate alone', True),
     'denoiser': ('Is the denoiser the cause?', 'top-p 0.95 without remasking', False)}
 
-def _answer(question, run, expected, r): # r: the record of the run, or None
+def _answer(question, run, expected, r, judged): # r: the record of the run, or None
     if r is None: return f'{question} Open: evaluate {run}'
     n, _ = estimate(r, _VARIETY)
     *_, line = CRITERIA[_VARIETY]
     answer = 'Yes' if (n >= line) == expected else 'No'
-    run = f"{run} ({r['method']})"
-    return f'{question} {answer}: {run} gives {n:.1f} archetypes'
+    d = gains(r, judged, {_VARIETY: 'more'}).loc[_VARIETY]
+    more = f'{d.gain:+.1f} ({d.low:+.1f} to {d.high:+.1f}) against the judged method'
+    return f"{question} {answer}: {run} ({r['method']}) gives {n:.1f} archetypes, {more}"
 
-def _answers(evidence): # {key of QUESTIONS: record} -> sentences
+def _answers(evidence, judged): # {key of QUESTIONS: record}, the judged record -> sentences
     unknown = ', '.join(sorted(set(evidence) - set(QUESTIONS)))
     if unknown: raise ValueError(f"no question {unknown}: evidence is for {', '.join(QUESTIONS)}")
     out = []
     for key, question in QUESTIONS.items():
-        r = evidence.get(key)
-        out.append(_answer(*question, r))
+        out.append(_answer(*question, evidence.get(key), judged))
     return out
 
 # %% ../../nbs/6_evaluate/05_criteria.ipynb #f7f21d90
@@ -185,10 +185,10 @@ def _worse(r, base): # on every criterion, beyond the paired interval
     d = gains(r, base, _WAYS)
     return bool((d.high < 0).all())
 
-def _reasons(name, criteria, evidence):
+def _reasons(name, criteria, evidence, judged):
     out = [ADVICE[name]]
     if name == 'partial' and not _passes(criteria, _INSIDE): out.append(TOP_P)
-    if name == 'not effective': out += _answers(evidence)
+    if name != 'success': out += _answers(evidence, judged)
     unsure = [c for c in criteria if not c['sure']]
     return out + [_sentence(c) for c in unsure]
 
@@ -205,7 +205,7 @@ def verdict(
     require_size([r, *others, *evidence.values()], anyway)
     criteria = judge(r)
     name = branch(criteria, _worse(r, base))
-    reasons = _reasons(name, criteria, evidence)
+    reasons = _reasons(name, criteria, evidence, r)
     return dict(method=r['method'], verdict=name, criteria=criteria, reasons=reasons)
 
 # %% ../../nbs/6_evaluate/05_criteria.ipynb #47d67380
