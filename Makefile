@@ -17,7 +17,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull commit repro repro-all remedies criteria text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke site ui lab bench clean
+.PHONY: help env pull commit repro repro-all remedies record text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke site ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,10 +57,16 @@ remedies: pull ## what each change does to the published v2 method, on validatio
 	@$(BIN)/dvc repro compare_remedies diagnosis
 	@echo "remask: the table is reports/DATASET-remedies/comparison.md, the diagnosis reports/notebooks/diagnosis-DATASET.ipynb"
 
-criteria: pull ## the verdicts, at five seeds of 1,000 samples
-	@$(BIN)/dvc repro criteria
-	@for d in $(call CHOSEN,datasets); do cat reports/$$d-criteria/recommendation.md || exit; done
-	@echo "remask: the verdicts are reports/DATASET-criteria/verdicts.md; make ui shows the methods in MLflow"
+# Of one data set: make record DATA=mine. Sample again: make record SAMPLE=1.
+RECORDED = $(if $(DATA),$(DATA),$(call CHOSEN,datasets))
+
+record: pull ## judge the stored samples of all methods at five seeds of 1,000 (SAMPLE=1: sample them again)
+	@for d in $(RECORDED); do \
+	  samples=$$($(BIN)/dvc stage list --names-only | grep "^sample_record@$$d-"); \
+	  $(if $(SAMPLE),$(BIN)/dvc repro --force --single-item $$samples &&,) \
+	  $(BIN)/dvc repro $$samples heldout@$$d-record && $(BIN)/dvc repro --force --single-item record@$$d-record && \
+	  cat reports/$$d-record/agreement.md reports/$$d-record/fidelity.md || exit; done
+	@echo "remask: tables and pictures are in reports/DATASET-record; make ui shows the methods in MLflow"
 
 text: pull ## the policies on characters: which tokens are remasked, and what that is worth
 	@$(BIN)/dvc repro compare_text detect rank
@@ -113,7 +119,7 @@ test-all: test ## and what takes longer: every command of README.md
 # A clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed. Two
 # lanes, one a core: DVC runs one stage at a time, and at this size a stage is mostly imports. The lock, which is long
 # and read and written at every stage, says nothing that holds at this size. The folder's name is one that has broken tools.
-LANE_plans := compare compare_remedies criteria diagnosis effects exactness
+LANE_plans := compare compare_remedies record diagnosis effects exactness
 LANE_others := compare_text detect rank compare_answers compare_ablations llada sudoku
 LANES := plans others
 

@@ -31,8 +31,8 @@ def test_an_exemption_has_a_reason_and_only_stages_in_the_store_train_without_on
     ('core/tokens', SAMPLING | TRAINING | {'exactness', 'sudoku', 'answers', 'sample_text'}, set()),
     ('core/sampler', SAMPLING | {'diagnosis', 'trajectories', 'answers', 'exactness', 'sample_text'},
      {'train', 'prepare', 'evaluate', 'corpus', 'train_sudoku'}),
-    ('core/plot', {'compare', 'criteria', 'diagnosis'}, SAMPLING | TRAINING | {'prepare', 'corpus', 'tasks'}),
-    ('pipeline/tracking', {'compare', 'criteria', 'compare_text'}, SAMPLING | TRAINING),
+    ('core/plot', {'compare', 'record', 'diagnosis'}, SAMPLING | TRAINING | {'prepare', 'corpus', 'tasks'}),
+    ('pipeline/tracking', {'compare', 'record', 'compare_text'}, SAMPLING | TRAINING),
     ('methods/catalogue', {'exactness', 'sudoku'}, SAMPLING | TRAINING | {'evaluate', 'compare'}),
 ])
 def test_a_changed_module_runs_the_stages_that_use_it(module, run, rest):
@@ -43,7 +43,7 @@ def test_a_changed_module_runs_the_stages_that_use_it(module, run, rest):
 
 def test_every_comparison_has_metrics_and_those_of_plans_a_plot():
     "`dvc metrics diff` and `dvc plots show` read these files, which the stage's notebook writes"
-    plans = {'compare', 'compare_remedies', 'criteria'}
+    plans = {'compare', 'compare_remedies', 'record'}
     for name in plans | {'compare_text', 'compare_answers', 'compare_ablations', 'exactness', 'sudoku'}:
         metrics, = body(name)['metrics']
         assert metrics.startswith('reports/metrics/')
@@ -54,9 +54,11 @@ def test_every_comparison_has_metrics_and_those_of_plans_a_plot():
 def test_a_network_that_is_trained_again_samples_the_rows_that_use_it_and_no_others():
     "Also in the comparisons of several networks"
     folders = {s.name: {d.def_path for d in s.deps if 'train' in d.def_path} for s in Repo(ROOT).index.stages
-               if getattr(s, 'name', '').startswith('sample@')}
-    records = yaml.safe_load((ROOT/'params.yaml').read_text())['sampled']
-    assert folders == {f'sample@{k}': {f'build/train/{r["data"]}/{r["process"]}'} for k, r in records.items()}
+               if getattr(s, 'name', '').startswith(('sample@', 'sample_record@'))}
+    params = yaml.safe_load((ROOT/'params.yaml').read_text())
+    stages = dict(sample=params['sampled'], sample_record=params['recorded'])
+    records = {f'{stage}@{key}': r for stage, rows in stages.items() for key, r in rows.items()}
+    assert folders == {name: {f'build/train/{r["data"]}/{r["process"]}'} for name, r in records.items()}
     assert {r['process'] for r in records.values()} == {'v1', 'v2', 'unweighted'}
 
 

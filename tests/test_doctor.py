@@ -97,10 +97,10 @@ def test_a_damaged_database_is_rebuilt_from_what_is_on_disk(tmp_path):
     db = tmp_path/'mlruns'/'mlflow.db'
     write_whole(db, b'')
     record = dict(method='cap', summary={'v/x': (.5, .1)}, per_seed=[{'v/x': .5}], params=dict(eta=.1))
-    write_whole(tmp_path/'build'/'metrics'/'plans-criteria'/'cap.json', json.dumps(record).encode())
+    write_whole(tmp_path/'build'/'metrics'/'plans-record'/'cap.json', json.dumps(record).encode())
     write_whole(tmp_path/'build'/'train'/'plans'/'v1'/'curve.jsonl', b'{"step": 9, "loss": 2.0}\n')
     assert '2 runs recorded again' in rebuild_database(tmp_path)
-    cap, = runs(open_experiment(tmp_path, 'bubble-diagrams-criteria'), 'cap')
+    cap, = runs(open_experiment(tmp_path, 'bubble-diagrams-record'), 'cap')
     curve, = runs(open_experiment(tmp_path, 'training'), 'plans-v1')
     assert cap.data.metrics['v/x'] == .5 and cap.data.params == {'eta': '0.1'}
     assert curve.data.metrics['loss'] == 2. and (db.parent/'mlflow.db.damaged').read_bytes() == b''

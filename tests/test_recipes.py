@@ -61,7 +61,7 @@ FOLLOWED = [
 FRONT = [
     'make repro',
     'make remedies',
-    'make criteria',
+    'make record',
     'make text',
     'make exactness',
     'make sudoku',

@@ -12,7 +12,7 @@ import yaml
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ..methods.published import compared
 from .dependencies import yaml_round_trip, yaml_text
-from .stages import read_params, sampled_keys
+from .stages import SAMPLED, read_params, sampled_keys
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #8fcecca2
 def _merged(base, over): # two nested dicts; the second one prevails
@@ -65,18 +65,26 @@ def _put(section, values): # in place
         if isinstance(value, dict) and isinstance(old, dict): _put(old, value)
         elif old != value: section[key] = _flow(value)
 
+# %% ../../nbs/7_pipeline/05_profiles.ipynb #200491ae
 def _without_empty(record): return {k: v for k, v in record.items() if v != {}}
 
 def _records(params): # the generated sections
     keys = dict.fromkeys(key for names in params['lists'].values() for key in names)
     rows = {key: compared(key) for key in keys}
-    methods, sampled = dict(heldout={}), {}
+    methods, sections = dict(heldout={}), {name: {} for name in SAMPLED}
     for key, row in rows.items(): methods[key] = _without_empty(row._asdict())
     for key, (data, comparison, method) in sampled_keys(params).items():
-        sampled[key] = dict(data=data, comparison=comparison, method=method, process=rows[method].process)
-    return dict(methods=methods, sampled=sampled)
+        stored = params['comparisons'][comparison].get('stored', False)
+        record = dict(data=data, comparison=comparison, method=method, process=rows[method].process)
+        sections[SAMPLED[stored]][key] = record
+    return dict(methods=methods) | sections
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #08402b89
+def _overwritten(path, edited, present): # the message
+    names = ', '.join(edited)
+    return (f"{path}: {names} differ from profiles/{present}.yaml and would be overwritten: "
+            f"change the profile instead, or repeat with --force")
+
 def write_params(
     values:dict, # of a profile; {} leaves them as they are
     path:str|Path='params.yaml',
@@ -95,11 +103,6 @@ def write_params(
     return read_params(path)
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #33fc6ea5
-def _overwritten(path, edited, present): # the message
-    names = ', '.join(edited)
-    return (f"{path}: {names} differ from profiles/{present}.yaml and would be overwritten: "
-            f"change the profile instead, or repeat with --force")
-
 def use_profile(
     name:str|None=None, # laptop, smoke, paper; None: only write the records
     path:str|Path='params.yaml',
@@ -115,4 +118,5 @@ def use_profile(
         edited = edited_values(params, present)
     if edited and not force: raise ValueError(_overwritten(path, edited, params['run']['profile']))
     new = write_params(values, path)
-    return f"{path}: profile {new['run']['profile']}, {len(new['sampled'])} files of samples"
+    number = sum(len(new[name]) for name in SAMPLED)
+    return f"{path}: profile {new['run']['profile']}, {number} files of samples"
