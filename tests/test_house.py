@@ -155,7 +155,7 @@ def test_cells_lines_and_notebooks_are_short(path):
 
 
 @pytest.mark.parametrize('path', LIBRARY, ids=ids)
-def test_functions_are_short_take_few_arguments_and_say_what_they_do(path):
+def test_functions_are_short_and_take_few_arguments(path):
     for c in filter(exported, cells(path)):
         for f in ast.walk(tree(c)):
             if not isinstance(f, ast.FunctionDef): continue
@@ -164,15 +164,36 @@ def test_functions_are_short_take_few_arguments_and_say_what_they_do(path):
             assert len(lines) <= 20, f"{where} is {len(lines)} lines long"
             many = [x for x in a.posonlyargs + a.args + a.kwonlyargs if x.arg != 'self']
             assert len(many) <= MOST_ARGUMENTS.get(f.name, 7), f"{where} takes {len(many)} arguments"
-        for f in tree(c).body:
-            if isinstance(f, (ast.FunctionDef, ast.ClassDef)) and not f.name.startswith('_'):
-                named = ast.get_docstring(f) or patches_private_class(f)
-                assert named, f"{path.name} {f.name} has no docstring"
 
 
-def patches_private_class(f):
-    patch = any('patch' in ast.unparse(d) for d in f.decorator_list)
-    return isinstance(f, ast.FunctionDef) and patch and f.args.args[0].annotation.id.startswith('_')
+def public(body):
+    "The public functions, classes and methods"
+    for f in body:
+        if not isinstance(f, (ast.FunctionDef, ast.ClassDef)) or f.name.startswith('_'): continue
+        yield f
+        if isinstance(f, ast.ClassDef): yield from public(f.body)
+
+
+def is_imperative(text):
+    first = text.split()[0].rstrip(',')
+    third_person = first.endswith('s') and not first.endswith('ss')
+    return re.fullmatch('[A-Z][a-z]+', first) and first not in ('The', 'An', 'Whether') and not third_person
+
+
+def names_something(f):
+    "A class and a property are named by a noun; a method of the catalogue by its row in tables"
+    decorators = [ast.unparse(d) for d in getattr(f, 'decorator_list', [])]
+    noun = 'property', 'patch(as_prop=True)'
+    return isinstance(f, ast.ClassDef) or any(d in noun or d.startswith('catalogued') for d in decorators)
+
+
+@pytest.mark.parametrize('path', LIBRARY, ids=ids)
+def test_what_is_public_has_one_imperative_line(path):
+    for c in filter(exported, cells(path)):
+        for f in public(tree(c).body):
+            where, text = f"{path.name} {f.name}", ast.get_docstring(f)
+            assert text and '\n' not in text, f"{where}: one line must say what it does"
+            assert names_something(f) or is_imperative(text), f"{where}: {text!r} must begin with a verb"
 
 
 # where more arguments than seven are the clearer way; each is a list of plain keywords with defaults

@@ -203,6 +203,7 @@ def forward(self:Denoiser,
 def _spread(out, at, L):
     # an answer for L positions: that of a trimmed row at the positions `at`, zeros elsewhere
     def place(z):
+        "Put an answer at its positions, among zeros"
         shape = len(z), L, *z.shape[2:]
         zeros = z.new_zeros(shape)
         return zeros.index_copy(1, at, z)

@@ -151,6 +151,7 @@ def _by_row(
     ladder = cdf + torch.arange(S)[:, None]  # row s rises from s to s + 1
     ladder = ladder.flatten()
     def draw(s):
+        "Draw an id from row s[i] of p, for every i"
         u = torch.rand(len(s), generator=generator, dtype=p.dtype)
         at = torch.searchsorted(ladder, s + u, right=True)
         return (at - V*s).clamp(max=V - 1)
@@ -304,7 +305,9 @@ def decode(
 )->list: # B strings
     "Write rows as strings"
     written = [*names, masked_as, masked_as]
-    def string(row): return ''.join([str(written[i]) for i in row])
+    def string(row):
+        "Join the names of the ids of a row"
+        return ''.join([str(written[i]) for i in row])
     return [string(row) for row in x.tolist()]
 
 # %% ../../nbs/1_core/03_exact.ipynb #5e1b0a0a

@@ -50,6 +50,7 @@ def only_where(
     "Run the denoiser on the rows that need it, count them, and answer zeros elsewhere"
     empty = None # an answer for no row
     def f(x, t, real):
+        "Evaluate the rows that need it"
         nonlocal empty
         want = needs(x, t) & real.any(1)
         counter.add(want)
@@ -78,6 +79,7 @@ def deduplicated(
 )->Callable: # (x, t, real) -> Denoised
     "Run the denoiser once on each distinct row of the batch"
     def f(x, t, real):
+        "Evaluate each distinct row once"
         _, which = x.unique(dim=0, return_inverse=True)
         n, B = int(which.max()) + 1, len(x)
         if n == B: return denoise(x, t, real)
@@ -102,6 +104,7 @@ def cached_rows(
     "Run the denoiser on the rows that changed since the last call and keep the answers of the others"
     last, out = None, None
     def f(x, t, real):
+        "Evaluate the rows that changed since the last call"
         nonlocal last, out
         fresh = last is None or last.shape != x.shape
         if fresh: last = torch.full_like(x, -1)             # no row was evaluated
@@ -122,6 +125,7 @@ def tabulated(
     last, patterns, which = None, None, None
     at:dict = {}
     def f(t, real):
+        "Look alpha(t) up, or evaluate it where the time or the pattern is new"
         nonlocal last, patterns, which
         same = last is not None and real.shape == last.shape and real.equal(last)
         if not same:

@@ -410,6 +410,7 @@ def _build(path, kind, tensors, names, config):
 def _at_most(n): # parameters, of modules that are built inside
     count = iter(range(n))
     def check(module, name, parameter):
+        "Raise ValueError at the first parameter after n"
         if parameter is not None and next(count, None) is None:
             raise ValueError(f'more than {n} parameters')
     hook = register_module_parameter_registration_hook(check)

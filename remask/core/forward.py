@@ -132,6 +132,7 @@ def any_of(
         which = (choice*len(forwards)).long()
         made = [f(space, x0, alpha_t, u) for f in forwards]
         def pick(*z):
+            "Take each row from the process that was chosen for it"
             options = torch.stack(z, -1)
             at = which[..., None].expand(*z[0].shape, 1)
             return options.gather(-1, at)[..., 0]

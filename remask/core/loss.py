@@ -18,7 +18,7 @@ def nll(
     x0:Tensor,     # (B,L) clean ids
     masked:Tensor, # (B,L) bool, positions with a loss
 )->Tensor: # (B,L) float32, 0 elsewhere
-    "-log p of the true token at masked positions"
+    "Compute -log p of the true token at masked positions"
     logp = logits.float().log_softmax(-1)
     logp = logp.gather(-1, x0[..., None])[..., 0]
     return -torch.where(masked, logp, 0.)

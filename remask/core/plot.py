@@ -235,6 +235,7 @@ def film_text(
     "Animate a text over the steps"
     ax = show_text({title: frames[0]}, width)
     def draw(k):
+        "Draw the text of step k"
         ax.clear()
         step = f'{title} step {k}'
         show_text({step: frames[k]}, width, ax=ax)

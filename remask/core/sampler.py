@@ -73,6 +73,7 @@ def categorical(
     if temperature < 0: raise ValueError(f"temperature={temperature}: must be 0 (argmax) or positive")
     if temperature == 0: return argmax
     def draw(logits, u):
+        "Draw ids by inverse CDF"
         p = (logits.double()/temperature).softmax(-1)
         return invert_cdf(p, u)
     return draw
@@ -84,6 +85,7 @@ def nucleus(
     "Draw from the smallest set of likeliest tokens that holds `top_p` of the probability (arXiv 1904.09751)"
     if not 0 < top_p <= 1: raise ValueError(f"top_p={top_p}: must lie in (0,1]")
     def draw(logits, u):
+        "Draw ids of the nucleus by inverse CDF"
         p, order = logits.double().softmax(-1).sort(dim=-1, descending=True, stable=True)
         before = p.cumsum(-1) - p
         p = torch.where(before < top_p, p, 0)
@@ -354,6 +356,7 @@ class _Unread:
 def _may_edit(edit, space, name=''):
     # an edit that raises an error unless it replaces unmasked tokens by legal ones only
     def f(st):
+        "Edit the draft, then check what was exchanged"
         out = edit(st)
         what = _called(name, 'edit')
         _check_shape(out, st.x, what, st)

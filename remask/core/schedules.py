@@ -74,7 +74,9 @@ def slope(
 )->tuple: # alpha and dalpha/dt, each (B,1) or (B,L) float64
     "Evaluate a schedule and its derivative by t"
     t = t.double()
-    def at(u): return alpha(u, real)
+    def at(u):
+        "Evaluate alpha at the times u"
+        return alpha(u, real)
     direction = torch.ones_like(t)
     return torch.func.jvp(at, (t,), (direction,))
 

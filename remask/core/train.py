@@ -74,7 +74,7 @@ def published(
     token_weight:Tensor, # (V,) weights of rare tokens
     **changes:Any, # other fields of the recipe
 )->Recipe:
-    "The recipe of Davis: log-uniform t with weight 1/t, weighted relations, constant learning rate"
+    "Make the recipe of Davis: log-uniform t with weight 1/t, weighted relations, constant learning rate"
     base = Recipe(times=log_uniform_times, weight=elbo_weight, token_weight=token_weight)
     return base._replace(**changes)
 
@@ -83,7 +83,7 @@ def published_v2(
     kinds:Tensor, # (L,) long, kind of each position
     **changes:Any, # other fields of the recipe: usually alpha, a learned schedule
 )->Recipe:
-    "The recipe of Davis for a learned schedule: uniform t, a weight per position, tau from 1 to 0.1"
+    "Make the recipe of Davis for a learned schedule: uniform t, a weight per position, tau from 1 to 0.1"
     def tau(progress): return 1 - .9*progress
     base = Recipe(weight=elbo_weight, token_weight=token_weight, per=per_kind(kinds), tau=tau)
     return base._replace(**changes)
@@ -132,7 +132,7 @@ def row_losses(
     u_t:Tensor, u:Tensor, # (B,) and (B,L) or (B,L,streams) uniforms
     progress:float=0., # share of the training done
 )->Tensor: # (B,) loss of each row
-    "The training loss of each row"
+    "Compute the training loss of each row"
     ok = real(space, x0)
     t = recipe.times(u_t, recipe.alpha, ok)
     alpha_t = recipe.alpha(t, ok)
@@ -236,7 +236,7 @@ def rate(
     step:int,
     steps:int, # of the whole run
 )->float:
-    "Learning rate of a step"
+    "Compute the learning rate of a step"
     warmup = max(1, recipe.warmup)
     rise = min(1., (step + 1)/warmup)
     if not recipe.decay: return recipe.lr*rise
@@ -291,6 +291,7 @@ class _Run:
 # %% ../../nbs/1_core/11_train.ipynb #69d0e7b7
 @patch
 def average(self:_Run, k):
+    "Move the averaged weights towards those of step k"
     early = (1 + k)/(10 + k)
     d = min(self.recipe.ema, early)
     with torch.no_grad():
@@ -298,6 +299,7 @@ def average(self:_Run, k):
 
 @patch
 def averaged(self:_Run):
+    "Copy the network and the schedule with the averaged weights"
     both = copy.deepcopy(self.raw)
     with torch.no_grad():
         for k, p in both.named().items(): p.copy_(self.ema[k])
@@ -306,7 +308,7 @@ def averaged(self:_Run):
 # %% ../../nbs/1_core/11_train.ipynb #4c864526
 @patch
 def draw(self:_Run, x0, k):
-    # the rows of step k, their uniforms, and the uniforms of their times: this process's share of each
+    "Draw this process's rows of step k, their uniforms, and the uniforms of their times"
     n, i = self.acc.num_processes, self.acc.process_index
     dropout = keyed_generator(self.seed, 1, k, i)
     torch.manual_seed(dropout.initial_seed())
@@ -327,6 +329,7 @@ def draw(self:_Run, x0, k):
 # %% ../../nbs/1_core/11_train.ipynb #6871318c
 @patch
 def advance(self:_Run, x0, k, steps):
+    "Make step k of a training of so many steps"
     x, u, u_t = self.draw(x0, k)
     for g in self.opt.param_groups: g['lr'] = rate(self.recipe, k, steps)
     self.objective.train()
@@ -347,6 +350,7 @@ def advance(self:_Run, x0, k, steps):
 # %% ../../nbs/1_core/11_train.ipynb #6dfa32bb
 @patch
 def check(self:_Run, loss, k):
+    "Raise ValueError if a loss or a weight is not a number"
     if self.acc.gather(loss).isfinite().all(): return loss.item()
     self.good = False
     raise ValueError(f"training: the loss or a weight is not a number at step {k}; the state of step "
@@ -354,6 +358,7 @@ def check(self:_Run, loss, k):
 
 @patch
 def save(self:_Run):
+    "Save the state of the steps since the last one"
     if not (self.good and self.acc.is_main_process and self.step > self.saved): return
     total = sum(e.sum() for e in self.ema.values())
     self.check(total, self.step)                        # never save NaN
@@ -365,7 +370,7 @@ def save(self:_Run):
 # %% ../../nbs/1_core/11_train.ipynb #d3a7c0e4
 @patch
 def to_go(self:_Run, steps):
-    # the steps that are still to be made
+    "Number the steps that are still to be made"
     if self.step <= steps: return range(self.step, steps)
     raise ValueError(f"{self.path}: has made {self.step} steps, and {steps} are asked for: "
                      "call `resume` first, or name another folder")
@@ -373,7 +378,7 @@ def to_go(self:_Run, steps):
 @patch(cls_method=False)
 @contextmanager
 def alone(self:_Run):
-    # the only training of this folder; what was made is saved however it ends
+    "Lock the folder for this training, and save what was made however it ends"
     lock = None if self.quiet else claim(self.path.parent)
     try: yield
     finally:
@@ -383,10 +388,12 @@ def alone(self:_Run):
 # %% ../../nbs/1_core/11_train.ipynb #a7e76bb9
 @patch
 def bar(self:_Run, steps):
+    "Show the steps that are still to be made as a progress bar"
     return tqdm(self.to_go(steps), 'train', steps, initial=self.step, mininterval=5, disable=self.quiet)
 
 @patch
 def tell(self:_Run, log, k, **metrics):
+    "Log the metrics of step k, in one process only"
     if not self.quiet: log(k + 1, metrics)
 
 def _no_log(step, metrics): pass

@@ -225,7 +225,7 @@ def log(self:Curve, step:int, metrics:dict)->None:
 
 @patch
 def of(self:Curve, name:str)->tuple: # steps, values
-    "The curve of one metric"
+    "Read the curve of one metric"
     entries = [e for e in self.entries if name in e]
     steps = tuple(e['step'] for e in entries)
     return steps, tuple(e[name] for e in entries)

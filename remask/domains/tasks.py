@@ -235,6 +235,7 @@ _SIGN_OF = {ast.Add: '+', ast.Sub: '-', ast.Mult: '*'}
 
 def _tree(text): # of an expression
     def read(node):
+        "Turn a node into a number or (sign, left, right)"
         if isinstance(node, ast.Constant): return node.value
         sign = _SIGN_OF[type(node.op)]
         left = read(node.left)

@@ -110,6 +110,7 @@ def topology(
     types = r.types[r.ok]
     room = types < N_ROOMS
     def bins(v, K):
+        "Give the share of rooms with each value below K"
         hit = v[..., None] == np.arange(K)
         of_rooms = hit & room[..., None]
         return of_rooms.sum(1)/n

@@ -275,6 +275,7 @@ def _areas(score, wrong, use, W): # W (R,N) how often each row counts -> (R,)
     levels = level.max() + 1
     def at_levels(w, k): return np.bincount(level[k], w[row[k]], levels)
     def area(w):
+        "Compute the area under the curve, with the rows counted w times"
         a = at_levels(w, y)
         b = at_levels(w, ~y)
         return _area(a, b)

@@ -65,7 +65,7 @@ def sft_alpha(
     t:Tensor|float, real:Tensor, # time in [0,1]; (B,L) bool
     eps:float=1e-3,
 )->Tensor:
-    "alpha = (1-eps)(1-t): a position is masked with probability (1-eps) t + eps (LLaDA, algorithm 2)"
+    "Compute alpha = (1-eps)(1-t): a position is masked with probability (1-eps) t + eps (LLaDA, algorithm 2)"
     return (1 - eps)*linear(t, real, 0.)
 
 # %% ../../nbs/5_lm/01_blocks.ipynb #b7f0ca5a

@@ -132,6 +132,7 @@ def _after_init(kind):
     listed = names if isinstance(names, list|tuple) else ()
     if listed: kind._tied_weights_keys = None
     def init(self, config, *args, **kwargs):
+        "Initialise a model, and add what newer versions of transformers look for"
         if not hasattr(config, 'use_cache'): config.use_cache = False
         first(self, config, *args, **kwargs)
         if type(self) is not kind: return

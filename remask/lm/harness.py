@@ -296,6 +296,7 @@ def _score(lm, requests, disable, whole=False): # whole: the bound alone
     _warn_cut(requests, was_cut, lm.max_length)
     if not whole: _warn_greedy(lm, requests)
     def keep(k, result):
+        "Put an answer into the cache of the harness"
         req = requests[k]
         answer = result[0] if whole else result
         lm.cache_hook.add_partial(req.request_type, req.args, answer)

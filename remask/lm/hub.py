@@ -396,7 +396,7 @@ def other_id(
 def wide_noise(
     r:float=.1, # largest share of wrong tokens among the unmasked
 )->Callable: # like `mask_forward`; needs three streams
-    "`remask_noise` for a large vocabulary, the same ids at every position"
+    "Make `remask_noise` for a large vocabulary, with the same ids at every position"
     decide = remask_noise(r)
     two_ids = torch.tensor([[True, True, False, False]])
     def forward(space, x0, alpha_t, u):

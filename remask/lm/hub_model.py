@@ -194,6 +194,7 @@ def _inputs(hub, x, t, real): # arguments of the forward pass beside the ids
 def _picked(top, at): # the input of the output layer at the columns `at`, in a list; empty without a call
     seen = []
     def pick(module, args):
+        "Keep the states of the columns, before the output layer"
         states = args[0]
         picked = gather_columns(states, at.to(states.device))
         seen[:] = [picked]
