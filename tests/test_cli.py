@@ -1,11 +1,18 @@
 "The `remask` command."
 import json, subprocess, sys
 
-import pytest
+import pytest, torch
 
-from remask.pipeline import cli
+from remask.core.files import save_tensors
+from remask.pipeline import cli, stages
 from remask.domains.graphs import Graph
 from remask.domains.readers import read_jsonl, write_jsonl
+
+SIZES = '--length 4 --vocab-size 3 --mask-id 3 --steps 4 --num-samples 8 --seeds 1 2'.split()
+OWN = '''import torch
+def model(ids): return torch.arange(3.).expand(*ids.shape, 3)
+def score(ids): return (ids == ids[:, :1]).double().mean()
+'''
 
 GRAPHS = [Graph((7, 1, 0), ((0, 1, 3), (1, 2, 9))), Graph((0,)*10, ())]
 
@@ -59,3 +66,62 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys
 def test_a_wrong_command_line_shows_the_right_one(args, capsys):
     with pytest.raises(SystemExit) as e: cli.main(args)
     assert e.value.code == 2 and 'usage: remask' in capsys.readouterr().err
+
+
+def test_what_a_script_wants_is_json(capsys):
+    cli.main(['explain', 'remdm_switch', '--json'])
+    known = json.loads(capsys.readouterr().out)
+    assert known['paper'].endswith('2503.00307') and known['parameters'] == dict(eta=.04, t_switch=.5)
+    cli.main(['methods', '--json'])
+    listed = {row['method']: row for row in json.loads(capsys.readouterr().out)}
+    assert listed['remdm_switch'] == known and listed['gibbs']['nfe_per_step'] == '1 + 1'
+
+
+def test_a_file_of_samples_says_what_it_is(tmp_path, capsys):
+    path = tmp_path/'rows.safetensors'
+    save_tensors(path, dict(x=torch.zeros(5, 3, dtype=torch.uint8)), dict(method='cap', params=dict(steps=9)))
+    cli.main(['inspect', str(path)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(f'{path}: samples, 15 numbers')
+    assert printed[1:] == ['  x: 5 x 3 uint8', 'method: cap', 'params.steps: 9']
+    cli.main(['inspect', str(path), '--json'])
+    assert json.loads(capsys.readouterr().out)['tensors'] == dict(x=[5, 3, 'uint8'])
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(SystemExit) as e: cli.main(['inspect', str(path)])
+    assert e.value.code == 2 and 'rows.safetensors' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('args, why', [
+    (['demo', 'plans'], "not the project's folder"),
+    (['pull'], "not the project's folder"),
+    (['explain', 'remdm_kap'], 'did you mean remdm_cap'),
+    (['inspect', 'none.safetensors'], 'no such file'),
+    (['tune', 'none.py:f', 'none.py:g', 'remdm_cap', 'eta=1', *SIZES], 'write FILE.py:NAME'),
+    (['tune', 'own.py:model', 'own.py:none', 'remdm_cap', 'eta=1', *SIZES], 'has no function none'),
+    (['tune', 'own.py:model', 'own.py:score', 'remdm_cap', 'eta', *SIZES], 'write PARAMETER=VALUES'),
+    (['tune', 'own.py:model', 'own.py:score', 'remdm_cap', 'tau=1', *SIZES], 'its parameters: eta')])
+def test_what_a_newcomer_mistypes_is_one_sentence(tmp_path, monkeypatch, capsys, args, why):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'own.py').write_text(OWN)
+    with pytest.raises(SystemExit) as e: cli.main(args)
+    err = capsys.readouterr().err
+    assert e.value.code == 2 and why in err and err.count('\n') == 1 and err.startswith('remask: ')
+
+
+def test_parameters_are_chosen_on_a_model_of_ones_own(tmp_path, capsys):
+    (tmp_path/'own.py').write_text(OWN)
+    own = f'{tmp_path}/own.py:model', f'{tmp_path}/own.py:score'
+    cli.main(['tune', *own, 'remdm_cap', 'eta=0.02,0.9', *SIZES, '--json'])
+    found = json.loads(capsys.readouterr().out)
+    assert len(found['tried']) == 2 and found['parameters'] in (dict(eta=.02), dict(eta=.9))
+    best = max(found['tried'].values(), key=lambda row: row['mean'])
+    assert best is found['tried'][f"remdm_cap_eta{found['parameters']['eta']}"]
+
+
+def test_the_stages_and_their_parameters_are_listed(monkeypatch, capsys):
+    for args, expected in [(['--help'], 'train_sudoku'), (['sample', '--help'], "comparison = 'main'")]:
+        monkeypatch.setattr(sys, 'argv', ['remask-stage', *args])
+        stages.stage_main()
+        assert expected in capsys.readouterr().out
+    monkeypatch.setattr(sys, 'argv', ['remask-stage', 'sampel', '--help'])
+    with pytest.raises(SystemExit, match='did you mean sample'): stages.stage_main()
