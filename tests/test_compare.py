@@ -223,10 +223,22 @@ def test_labels_are_never_closer_than_the_gap_and_keep_their_order(y):
     assert (np.argsort(out) == np.argsort(y)).all()
 
 
-def test_every_plot_has_each_method_once(records):
+def test_a_picture_shows_each_method_once_and_names_the_front_and_the_reference(records):
     table = tidy(records)
-    names = [t.get_text().strip() for t in pareto(table).texts]
-    assert sorted(names) == sorted(['a', 'b', HELDOUT])
+    x, y = 'coverage/diversity', 'validity/inside_validity'
+    w = wide(table, [x, y])
+    def surpasses(a, b): return (w.loc[a] >= w.loc[b]).all() and (w.loc[a] != w.loc[b]).any()
+    best = [m for m in 'ab' if not any(surpasses(other, m) for other in 'ab')]
+    ax = pareto(table)
+    assert sorted(t.get_text().strip() for t in ax.texts) == sorted([*best, HELDOUT])
+    assert len(ax.containers) == 3
+    plt.close('all')
+
+
+def test_the_heat_map_begins_with_what_is_nearest_to_the_reference(records):
+    table = tidy(records)
+    d = from_heldout(table, BETTER)
+    near, far = sorted('ab', key=lambda m: (d.loc[m]**2).mean())
     ax = heat_map(table, BETTER)
-    assert [t.get_text() for t in ax.get_yticklabels()] == ['a', 'b', HELDOUT]
+    assert [t.get_text() for t in ax.get_yticklabels()] == [HELDOUT, near, far]
     plt.close('all')

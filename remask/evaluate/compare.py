@@ -6,7 +6,7 @@
 __all__ = ['HELDOUT', 'METRIC_GROUPS', 'FRONT', 'WORST', 'read_metrics', 'check_comparable', 'tidy', 'wide', 'read_published',
            'cell', 'markdown', 'alike', 'same_samples', 'same_samples_text', 'comparison_markdown', 'metric_means',
            'metric_points', 'interval', 'paired', 'gains', 'dominates', 'front', 'hypervolume', 'from_heldout',
-           'heat_map', 'pareto']
+           'heat_map', 'look_of', 'unsurpassed', 'pareto']
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #e9dc3eeb
 import json
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np, pandas as pd, seaborn as sns
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
 from ..core.plot import colour
@@ -425,24 +426,27 @@ def _subplot(ax, width, height):
     return new
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #4d0c7e04
+def _nearest_first(d): # the rows of distances, the held-out reference and what is nearest to it first
+    distance = (d**2).mean(axis=1)
+    nearest = distance.sort_values(kind='stable').index
+    return d.loc[nearest]
+
 def heat_map(
     table:pd.DataFrame, # what `tidy` returned, the held-out reference among it
     better:dict, # metric -> 'more', 'less' or 'heldout'
     ax:Axes|None=None,
 )->Axes:
-    "Draw methods by metrics: the value in figures, the distance from the held-out reference in colour"
+    "Draw methods by metrics, those nearest to the held-out reference first: value in figures, distance in colour"
     d = from_heldout(table, better)
-    w = wide(table, better)
-    columns = {}
-    for k in d: columns[k] = [_short(w.at[m, k], k) for m in w.index]
-    text = pd.DataFrame(columns, index=w.index)
-    d.loc[HELDOUT] = 0.
-    width = 1.5 + .75*d.shape[1]
-    ax = _subplot(ax, width, .8 + .3*len(d))
+    heldout = pd.DataFrame(0., [HELDOUT], d.columns)
+    d = _nearest_first(pd.concat([heldout, d]))
+    w = wide(table, better).loc[d.index]
+    columns = {k: [_short(v, k) for v in w[k]] for k in d}
+    text = pd.DataFrame(columns, index=d.index)
+    ax = _subplot(ax, 1.5 + .75*d.shape[1], .8 + .3*len(d))
     sns.heatmap(d, annot=text, ax=ax, **_MAP)
     ax.set(xlabel='', ylabel='')
-    names = [*map(_short_name, d)]
-    ax.set_xticklabels(names, rotation=45, ha='right')
+    ax.set_xticklabels([*map(_short_name, d)], rotation=45, ha='right')
     return ax
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #02807387
@@ -456,23 +460,60 @@ def _spread(y, gap): # the heights nearest to y that keep a gap between neighbou
     return out
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #fe2075f8
-def _draw(ax, at, std, x, y, to): # one method: its point with error bars, and its name
-    method = at.name
-    tone = colour(method)
-    mark = dict(fmt='X', ms=11) if method == HELDOUT else dict(fmt='o', ms=6)
-    here = at[x], at[y]
-    ax.errorbar(*here, xerr=std[x], yerr=std[y], color=tone, lw=.8, **mark)
-    line = zip(here, to)
-    ax.plot(*line, color=tone, lw=.4, alpha=.6)
-    ax.text(*to, ' ' + method, color=tone, va='center', fontsize=8)
+_RULES = dict(no_remask='#4477aa', remdm_cap='#228833', remdm_confidence='#ee6677')
+_NETWORKS = dict(adjusted_v2='P', adjusted='D', unweighted='^', v2='s', v1='o')
+
+def look_of(
+    method:str, # its id
+)->tuple: # colour, marker
+    "Give a method the colour of its rule of remasking and the marker of its network"
+    if method == HELDOUT: return colour(HELDOUT), 'X'
+    rules = [tone for rule, tone in _RULES.items() if rule in method]
+    networks = [marker for name, marker in _NETWORKS.items() if method.startswith(f'{name}_')]
+    tone = rules[0] if rules else colour(method)
+    return tone, (networks or ['o'])[0]
+
+def unsurpassed(
+    w:pd.DataFrame, # methods by two metrics, more is better
+)->list: # ids
+    "Name the methods that no other one surpasses in both metrics, in order"
+    def is_surpassed(row): return ((w >= row).all(axis=1) & (w > row).any(axis=1)).any()
+    return [m for m in w.index if not is_surpassed(w.loc[m])]
+
+# %% ../../nbs/6_evaluate/04_compare.ipynb #756c0024
+def _point(ax, at, std): # one method: its point with error bars
+    tone, marker = look_of(at.name)
+    size = 11 if at.name == HELDOUT else 6
+    x, y = at.index
+    style = dict(color=tone, fmt=marker, ms=size, lw=.8, alpha=.8)
+    ax.errorbar(at[x], at[y], xerr=std[x], yerr=std[y], **style)
+
+def _name(ax, at, to): # the name of a method beside the points
+    tone, _ = look_of(at.name)
+    line = zip(at, to)
+    ax.plot(*line, color=tone, lw=.5, alpha=.6)
+    ax.text(*to, ' ' + at.name, color=tone, va='center', fontsize=8)
 
 def _range(v): return v.max() - v.min() or 1
 
-def _name_places(w, x, y): # (edge, height) for the name of each method
-    gaps = max(len(w) - 1, 1)
-    heights = _spread(w[y].to_numpy(), _range(w[y])/gaps)
+def _name_places(w, named): # (edge, height) for each name
+    x, y = w
+    heights = _spread(w.loc[named, y], _range(w[y])/12)
     edge = w[x].max() + .08*_range(w[x])
     return [(edge, height) for height in heights]
+
+# %% ../../nbs/6_evaluate/04_compare.ipynb #8b2c36ce
+def _legend(ax, methods):
+    "Explain colours and markers below the axes, of what occurs among the methods"
+    looks = [look_of(m) for m in methods]
+    tones, markers = zip(*looks)
+    dot = dict(ls='', marker='o', ms=6)
+    rules = [Line2D([], [], color=tone, label=rule, **dot) for rule, tone in _RULES.items() if tone in tones]
+    dot['color'] = '#555555'
+    shapes = {name: m for name, m in _NETWORKS.items() if m in markers}
+    networks = [Line2D([], [], label=name, **dot | dict(marker=m)) for name, m in shapes.items()]
+    place = dict(loc='upper left', bbox_to_anchor=(0, -.14), ncols=4, frameon=False, fontsize=8)
+    if rules: ax.legend(handles=rules + networks, **place)
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #4f8a794d
 def pareto(
@@ -481,16 +522,16 @@ def pareto(
     y:str='validity/inside_validity',
     ax:Axes|None=None,
 )->Axes:
-    "Draw two metrics against each other, every method with its name, the held-out reference as a cross"
+    "Draw two metrics against each other: rules by colour, networks by marker, the front and the reference named"
     w = wide(table, [x, y]).dropna()
     s = wide(table, [x, y], 'std')
-    ax = _subplot(ax, 9, 2 + .2*len(w))
-    places = _name_places(w, x, y)
-    for m, to in zip(w.index, places): _draw(ax, w.loc[m], s.loc[m], x, y, to)
+    ax = _subplot(ax, 9, 5)
+    for m in w.index: _point(ax, w.loc[m], s.loc[m])
+    ours = w.drop(HELDOUT, errors='ignore')
+    front = unsurpassed(ours)
+    named = [m for m in w.index if m in front or m == HELDOUT]
+    for m, to in zip(named, _name_places(w, named)): _name(ax, w.loc[m], to)
     ax.set(xlabel=_short_name(x), ylabel=_short_name(y))
-    low = w[y].min() - .1
-    high = w[y].max()
-    ticks = [v for v in ax.get_yticks() if low <= v <= high]
-    ax.set_yticks(ticks)
+    _legend(ax, w.index)
     sns.despine(ax=ax)
     return ax
