@@ -310,8 +310,9 @@ def test_the_lock_has_every_dependency_and_no_places():
 
 def test_every_command_of_the_readme_exists():
     make = (ROOT/'Makefile').read_text()
-    for name in re.findall(r'`make ([a-z-]+)', (ROOT/'README.md').read_text()):
-        assert re.search(rf'^{name}:', make, re.M), f"README speaks of make {name}"
+    for page in [ROOT/'README.md', *(ROOT/'docs'/'pages').glob('*.md')]:
+        for name in re.findall(r'`make ([a-z-]+)', page.read_text()):
+            assert re.search(rf'^{name}:', make, re.M), f"{page.name} speaks of make {name}"
 
 
 def check_density(where, texts, mean, above, lambdas):

@@ -431,12 +431,13 @@ def _nearest_first(d): # the rows of distances, the held-out reference and what 
     nearest = distance.sort_values(kind='stable').index
     return d.loc[nearest]
 
+# %% ../../nbs/6_evaluate/04_compare.ipynb #ad740947
 def heat_map(
     table:pd.DataFrame, # what `tidy` returned, the held-out reference among it
     better:dict, # metric -> 'more', 'less' or 'heldout'
     ax:Axes|None=None,
 )->Axes:
-    "Draw methods by metrics, those nearest to the held-out reference first: value in figures, distance in colour"
+    "Draw methods by metrics, the nearest to the held-out reference first; its distance is the colour"
     d = from_heldout(table, better)
     heldout = pd.DataFrame(0., [HELDOUT], d.columns)
     d = _nearest_first(pd.concat([heldout, d]))
@@ -522,7 +523,7 @@ def pareto(
     y:str='validity/inside_validity',
     ax:Axes|None=None,
 )->Axes:
-    "Draw two metrics against each other: rules by colour, networks by marker, the front and the reference named"
+    "Draw two metrics against each other, and name the front and the held-out reference"
     w = wide(table, [x, y]).dropna()
     s = wide(table, [x, y], 'std')
     ax = _subplot(ax, 9, 5)

@@ -429,6 +429,7 @@ def help_of(
     named = [a for a in args if a not in HELP]
     return describe_stage(find_stage(named[0])) if named else describe_stages()
 
+# %% ../../nbs/7_pipeline/01_stages.ipynb #38e4748e
 def _write(text): sys.stdout.write(text + '\n')
 
 def stage_main()->None:
