@@ -17,7 +17,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull commit repro repro-all remedies record text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke site ui lab bench clean
+.PHONY: help env pull commit look readme repro repro-all remedies record text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke site ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ commit: pull ## after a change that trains the same: record that what is in the 
 	@$(BIN)/dvc commit -f data.dvc $$($(BIN)/python -c "from remask.pipeline.store import pinned_stages; print(*pinned_stages())")
 	@$(BIN)/dvc push -q -r store data.dvc $$($(BIN)/python -c "from remask.pipeline.store import pinned_stages; print(*pinned_stages())")
 	@git status --short dvc.lock .dvcstore
+
+look: $(READY) ## show the stored comparison of plans; nothing is sampled
+	@$(BIN)/python docs/readme.py look
+
+readme: pull ## write the figures of README.md from stored results
+	@$(BIN)/python docs/readme.py
 
 repro: pull ## compare the methods on bubble diagrams (laptop profile)
 	@$(BIN)/dvc repro compare
@@ -149,15 +155,20 @@ site: $(READY) .venv-site/ready ## build the documentation into _site/
 	{ grep -i error .venv-site/install.log | tail -n 1 >&2; echo "remask: what draws the pages could not be installed (network? disk?); see .venv-site/install.log, then run make site again" >&2; exit 1; }
 	@touch $@
 
-ui: $(READY) ## show the results in MLflow
-	@test -f mlruns/mlflow.db || { echo "remask: there are no results yet; run make repro" >&2; exit 1; }
-	@$(BIN)/python -c "import sqlite3; \
-	[print(f'{n}: http://127.0.0.1:$(PORT)/#/experiments/{i}/runs?viewStateShareKey=comparison') for i, n in \
-	sqlite3.connect('mlruns/mlflow.db').execute('select experiment_id, name from experiments where experiment_id > 0')]; print('Ctrl-C ends')"
-	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --artifacts-destination mlruns/artifacts --host 127.0.0.1 --port $(PORT) --workers 1
+# the first port from $(1) on that nothing listens at
+FREE_PORT = $(BIN)/python -c "import socket; print(next(p for p in range($(1), $(1) + 100) if socket.socket().connect_ex(('127.0.0.1', p))))"
 
-lab: $(READY) ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab nbs
+ui: $(READY) ## show the results in MLflow
+	@test -f mlruns/mlflow.db || { echo "remask: there are no results yet; run make repro, or make look for the stored ones" >&2; exit 1; }
+	@port=$$($(call FREE_PORT,$(PORT))); \
+	test $$port = $(PORT) || echo "remask: port $(PORT) is taken, $$port is not"; \
+	$(BIN)/python -c "import sqlite3; \
+	[print(f'{n}: http://127.0.0.1:$$port/#/experiments/{i}/runs?viewStateShareKey=comparison') for i, n in \
+	sqlite3.connect('mlruns/mlflow.db').execute('select experiment_id, name from experiments where experiment_id > 0')]; print('Ctrl-C ends')"; \
+	exec $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --artifacts-destination mlruns/artifacts --host 127.0.0.1 --port $$port --workers 1
+
+lab: $(READY) ## open the notebooks in JupyterLab; another port is taken where 8888 is not free, Ctrl-C ends
+	@exec $(BIN)/jupyter lab nbs --ip 127.0.0.1 --ServerApp.port_retries=100 --ServerApp.answer_yes=True
 
 bench: $(READY) ## measure speed and memory
 	@$(BIN)/remask-stage bench && echo "remask: the figures are in reports/notebooks/bench.ipynb"

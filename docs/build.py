@@ -1,6 +1,6 @@
 """Write the pages of the site into build/site: `python docs/build.py`, which `make site` runs.
 
-Nothing is written here that is not in README.md, LOG.md, the notebooks, or the docstrings of the library."""
+Nothing is written here that is not in README.md, docs/pages, LOG.md, the notebooks, or the docstrings."""
 import functools, importlib, inspect, pathlib, posixpath, re, shutil
 import matplotlib.pyplot as plt, nbformat, remask, torch, yaml
 from nbconvert import MarkdownExporter
@@ -15,11 +15,12 @@ from remask.methods.exact_benchmark import exact_with_heads
 
 ROOT = pathlib.Path(__file__).parents[1]
 SITE = ROOT/'build'/'site'
-OWN_PAGE = {'The notebooks': 'notebooks', 'The methods': 'methods'}
+OWN_PAGE = dict(notebooks='notebooks', methods='methods') # pages of docs/pages that are a part of the site
 HOW_TO = [
-    'Your own method', 'Your own plans', 'Your own text', 'Your own questions', 'The real LLaDA',
-    'Training again', 'Comparing revisions', 'Samples elsewhere',
+    'own-model', 'own-method', 'own-plans', 'own-text', 'own-questions', 'real-llada', 'training-again',
+    'comparing-revisions', 'samples-elsewhere',
 ]
+PROJECT = ['domains', 'experiments', 'work', 'layout', 'platforms'] # beside the front page
 OUTPUTS = 'The pages show the outputs that are stored in the notebooks; building the site runs none of them.'
 NO_CONTENTS = '---\nhide: [toc]\n---\n' # the table of contents leaves its width to the page
 STEPS, ROWS, LENGTH = 16, 20, 10 # of the picture of a method
@@ -87,32 +88,64 @@ def linked(text, page):
     return '\n'.join(lines) + '\n'
 
 
-# ---- README.md
+# ---- README.md and docs/pages
 
-def sections(readme):
-    "{heading: text}; the text before the first heading is under ''"
-    parts = re.split(r'^## (.*)\n', readme, flags=re.M)
-    found = {'': parts[0], **dict(zip(parts[1::2], parts[2::2]))}
-    for title in [*HOW_TO, *OWN_PAGE]:
-        if title not in found: refuse(f'README.md has no section {title!r}; mend HOW_TO or OWN_PAGE')
+def sections(folder=ROOT/'docs'/'pages'):
+    "{name: text of a page without its title}"
+    found = {path.stem: path.read_text().partition('\n')[2] for path in sorted(folder.glob('*.md'))}
+    known = [*HOW_TO, *PROJECT, *OWN_PAGE]
+    for name in known:
+        if name not in found: refuse(f'there is no page docs/pages/{name}.md; mend the lists above')
+    for name in found:
+        if name not in known: refuse(f'docs/pages/{name}.md is on no list: add it to HOW_TO or PROJECT')
     return found
 
 
-def start(found):
-    "The sections that have no page of their own"
-    front = {title: text for title, text in found.items() if title not in {*HOW_TO, *OWN_PAGE}}
-    return ''.join(f'## {title}\n{text}' if title else text for title, text in front.items())
+def title(name):
+    "The heading of a page of docs/pages"
+    return (ROOT/'docs'/'pages'/f'{name}.md').read_text().partition('\n')[0].removeprefix('# ')
+
+
+def place(name):
+    "Where a page of docs/pages is on the site"
+    if name in OWN_PAGE: return f'{OWN_PAGE[name]}/index.md'
+    return f'how-to/{name}.md' if name in HOW_TO else f'{name}.md'
+
+
+FILES = {'LOG.md': 'log/index.md', 'CHANGELOG.md': 'changelog.md', 'CONTRIBUTING.md': 'contributing.md',
+         'docs/remasking.gif': 'remasking.gif'}
+
+
+def moved(text, page):
+    "A text whose links to files of the repository lead to their places on the site"
+    def to(m):
+        name = re.fullmatch(r'(?:docs/pages/)?([\w-]+)\.md', m[1])
+        if m[1] in FILES: return f']({address(FILES[m[1]], page)})'
+        return f']({address(place(name[1]), page)})' if name and name[1] in known else m[0]
+    known = {path.stem for path in (ROOT/'docs'/'pages').glob('*.md')}
+    return re.sub(r'\]\(([^)#]+)\)', to, text)
+
+
+def start(page='index.md'):
+    "The front page"
+    return moved((ROOT/'README.md').read_text(), page)
 
 
 def write_readme(found):
-    write('index.md', linked(start(found), 'index.md'))
-    chapters = re.sub(r'```mermaid\n(.*?)```\n', imports_table, found['The notebooks'], flags=re.S)
+    write('index.md', linked(start(), 'index.md'))
+    shutil.copy(ROOT/'docs'/'remasking.gif', SITE/'pages')
+    chapters = re.sub(r'```mermaid\n(.*?)```\n', imports_table, found['notebooks'], flags=re.S)
     chapters = re.sub(r'\*\*`nbs/(.*?)/`\*\*(.*?)(?=\*\*|<!--)', chapter_table, chapters, flags=re.S)
     write('notebooks/index.md', linked(f'# The notebooks\n\n{OUTPUTS}\n{chapters}', 'notebooks/index.md'))
-    for title in HOW_TO:
-        page = f'how-to/{slug(title)}.md'
-        write(page, linked(f'# {title}\n{found[title]}', page))
-    return [{title: f'how-to/{slug(title)}.md'} for title in HOW_TO]
+    for name in [*HOW_TO, *PROJECT]:
+        text = moved(f'# {title(name)}\n{found[name]}', place(name))
+        write(place(name), linked(text, place(name)))
+    for name in 'CHANGELOG', 'CONTRIBUTING':
+        page = f'{name.lower()}.md'
+        write(page, linked(moved((ROOT/f'{name}.md').read_text(), page), page))
+
+
+def pages_of(names): return [{title(name): place(name)} for name in names]
 
 
 def imports_table(m):
@@ -240,7 +273,7 @@ def cells(line): return [cell.strip() for cell in line.strip('| ').split(' | ')]
 
 
 def method_rows(text):
-    "{method: (heading, cell) of its row} of the table of README.md"
+    "{method: (heading, cell) of its row} of the table of docs/pages/methods.md"
     head, _, *rows = [cells(line) for line in text.splitlines() if line.startswith('|')]
     return {first.strip('`'): [*zip(head, (first, *rest))] for first, *rest in rows}
 
@@ -253,8 +286,8 @@ def parameters(make):
 
 
 def example(found, name):
-    "The call of the front page, with this method"
-    call = re.search(r'^out = remask\.generate.*', found['Sample a model of your own'], re.M)[0]
+    "The call of the page on models of one's own, with this method"
+    call = re.search(r'^out = remask\.generate.*', found['own-model'], re.M)[0]
     return re.sub(r"method='\w+'", f"method='{name}'", call)
 
 
@@ -281,10 +314,11 @@ def method_page(name, known, call):
 
 
 def write_methods(found):
-    section, nav = found['The methods'], {}
+    section, nav = found['methods'], {}
     rows = method_rows(section)
     if missing := set(CATALOGUE) - set(rows):
-        refuse(f'README.md has no row of {min(missing)}; run remask methods --to README.md')
+        page = 'docs/pages/methods.md'
+        refuse(f'{page} has no row of {min(missing)}; run remask methods --to {page}')
     index = re.sub(r'^\| `(\w+)` \|', r'| [`\1`](\1.md) |', section, flags=re.M)
     write('methods/index.md', NO_CONTENTS + '# The methods\n' + index)
     for name, method in CATALOGUE.items():
@@ -386,9 +420,11 @@ def main():
     shutil.rmtree(SITE, ignore_errors=True)
     (SITE/'pages'/'methods').mkdir(parents=True)
     shutil.copy(ROOT/'docs'/'site.css', SITE/'pages')
-    found = sections((ROOT/'README.md').read_text())
-    nav = {'Start': 'index.md', 'Concepts': named('glossary'), 'Methods': write_methods(found)}
-    nav |= {'How-to': write_readme(found), 'Notebooks': write_notebooks(), 'API': write_library()}
+    found = sections()
+    write_readme(found)
+    front = ['index.md', *pages_of(PROJECT), {'Changes': 'changelog.md'}, {'Contributing': 'contributing.md'}]
+    nav = {'Start': front, 'Concepts': named('glossary'), 'Methods': write_methods(found)}
+    nav |= {'How-to': pages_of(HOW_TO), 'Notebooks': write_notebooks(), 'API': write_library()}
     nav['Log'] = write_log((ROOT/'LOG.md').read_text())
     config = dict(INHERIT='../../docs/mkdocs.yml', nav=[{title: pages} for title, pages in nav.items()])
     (SITE/'mkdocs.yml').write_text(yaml.safe_dump(config, sort_keys=False))

@@ -1,7 +1,8 @@
-"""The chapters of the library and their imports: `python tests/chapters.py` writes the map of README.md."""
+"""The chapters of the library and their imports: `python tests/chapters.py` writes their map into PAGE."""
 import ast
 from notebooks import FOLDERS, ROOT, cells, exported, parse, source
 
+PAGE = ROOT/'docs'/'pages'/'notebooks.md'
 BEGIN, END = '<!-- chapters -->\n', '<!-- end of chapters -->'
 
 
@@ -30,6 +31,6 @@ def page():
 
 
 if __name__ == '__main__':
-    readme = ROOT/'README.md'
-    before, rest = readme.read_text().split(BEGIN)
-    readme.write_text(before + BEGIN + page() + END + rest.split(END)[1])
+    before, rest = PAGE.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    PAGE.write_text(before + BEGIN + page() + END + after)

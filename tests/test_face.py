@@ -5,7 +5,7 @@ import remask
 from chapters import BEGIN, END, arrows, page
 from notebooks import FOLDERS, ROOT
 
-README = (ROOT/'README.md').read_text()
+README = '\n'.join(p.read_text() for p in [ROOT/'README.md', *sorted((ROOT/'docs'/'pages').glob('*.md'))])
 
 
 def test_importing_it_imports_no_torch():

@@ -1,5 +1,5 @@
-"""Every command of README.md, word for word, in a fresh clone, at the sizes of the profile `smoke`."""
-import hashlib, json, os, pathlib, pickle, re, shutil, signal, subprocess, sys, time
+"""Every command of README.md and docs/pages, word for word, in a fresh clone, at the sizes of `smoke`."""
+import hashlib, json, os, pathlib, pickle, re, shutil, signal, socket, subprocess, sys, time
 import numpy as np, pytest, torch, yaml
 from ruamel.yaml import YAML
 from scipy.io import savemat
@@ -10,7 +10,9 @@ from remask.core.files import open_tensors
 from remask.domains.text import Vocabulary
 
 ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT/'README.md').read_text()
+PAGES = sorted((ROOT/'docs'/'pages').glob('*.md'))
+# a page is a section
+README = '\n'.join([(ROOT/'README.md').read_text(), *(f'#{p.read_text()}' for p in PAGES)])
 MAKE = (ROOT/'Makefile').read_text()
 TOOLS = r'(?:make|dvc|remask|remask-stage|nbdev_\w+|source|mkdir|cp|python3\.11|git)'
 
@@ -86,14 +88,26 @@ OTHERS = [
     'remask profile paper',
     'make ui',
     'make site',
-    'remask methods --to README.md',
+    'remask methods --to docs/pages/methods.md',
     'source .venv/bin/activate',
     'remask-stage sample data=plans comparison=main method=llada_topp09_no_remask',
     'make commit',
+    'make look',
+    'python docs/readme.py collect',
+    'make readme',
 ]
+DEMOS = [
+    'remask demo plans',
+    'remask demo sudoku --method self_masking --strength 0.4',
+    'remask explain remdm_cap',
+]
+OWN_MODEL = ('remask tune mine.py:model mine.py:score remdm_cap eta=0.02,0.1 --length 64 --vocab-size 1000 '
+             '--mask-id 1000')
 NOT_HERE = {
     'make test': 'runs this file',
     'make help': 'is run by test_house',
+    'remask explain METHOD': 'a name in place of METHOD is among DEMOS',
+    OWN_MODEL: 'is run by test_package',
     'python3.11 -m venv .venv && .venv/bin/python -m pip install torch':
         'makes an environment from the network',
 }
@@ -101,7 +115,7 @@ FOREIGN_MODEL = 'The real LLaDA'   # followed by `test_the_page_of_the_real_llad
 
 
 def test_every_command_is_followed_by_a_test():
-    known = {*FRONT, *OTHERS, *NOT_HERE}
+    known = {*FRONT, *OTHERS, *DEMOS, *NOT_HERE}
     for title in [*FOLLOWED, FOREIGN_MODEL]: known |= set(commands(sections()[title]))
     rules = re.compile(
         '<!-- methods -->.*<!-- end of methods -->', re.S
@@ -546,28 +560,61 @@ def test_one_stage_export_and_the_table_of_methods(tmp_path):
         'source .venv/bin/activate',
         'nbdev_export',
         'nbdev_clean',
-        'remask methods --to README.md',
+        'remask methods --to docs/pages/methods.md',
     ]:
         shell(at, command)
-    assert (at/'README.md').read_text() == README
+    page = 'docs/pages/methods.md'
+    assert (at/page).read_text() == (ROOT/page).read_text()
     assert not [p for p in (at/'remask').glob('*.py') if p.read_text() != (ROOT/'remask'/p.name).read_text()]
     shell(at, 'remask-stage sample data=plans comparison=main method=llada_topp09_no_remask')
     assert (at/'reports/notebooks/sample-plans-main-llada_topp09_no_remask.ipynb').exists()
 
 
+def served(project, port):
+    "The server of `make ui`, and its lines up to the first address"
+    server = subprocess.Popen(['bash', '-c', f'make ui PORT={port}'], cwd=project, text=True,
+                              stdout=subprocess.PIPE, start_new_session=True,
+                              env=os.environ | dict(PYTHONPATH=str(project), PYTHONUNBUFFERED='1'))
+    lines = [server.stdout.readline()]
+    while 'http' not in lines[-1] and lines[-1]: lines.append(server.stdout.readline())
+    return server, lines
+
+
+def listens(port): return socket.socket().connect_ex(('127.0.0.1', port)) == 0
+
+
 @pytest.mark.slow
-def test_the_page_shows_addresses(project):
-    server = subprocess.Popen(
-        ['bash', '-c', 'make ui PORT=5123'],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | dict(PYTHONPATH=str(project), PYTHONUNBUFFERED='1'),
-    )
-    try: line = server.stdout.readline()
-    finally: os.killpg(server.pid, signal.SIGTERM)
-    assert 'http://127.0.0.1:5123/#/experiments/' in line
+def test_the_page_shows_addresses_takes_a_free_port_and_leaves_it(project):
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        server, (first, *_, address) = served(project, port)
+        assert first.startswith(f'remask: port {port} is taken')
+        other = int(re.search(r'http://127.0.0.1:(\d+)/#/experiments/', address)[1])
+        assert other > port
+        while not listens(other): time.sleep(.5)
+        os.killpg(server.pid, signal.SIGINT)
+        server.wait(60)
+        assert not listens(other)
+
+
+def test_a_stored_network_is_shown_at_work_from_any_folder(project):
+    for command in DEMOS:
+        printed = shell(project, command.replace('remask', 'cd nbs && remask', 1))
+        assert 'tokens were remasked' in printed or 'min(eta, sigma_max)' in printed
+    for what, judged in [('text', 'tokens were remasked'), ('answers', 'right: ')]:
+        assert judged in shell(project, f'remask demo {what}')
+    code, printed = shell(project, 'remask demo plans --method remedi', ok=False)
+    assert code == 2 and "none is stored for plans; try it on answers" in printed
+    record = shell(project, 'remask demo answers --prompt 12+34 --json')
+    assert json.loads(record[record.index('{'):])['question'] == '12+34'
+
+
+def test_the_stored_comparison_is_shown_without_sampling(project):
+    began = time.time()
+    printed = shell(project, 'make look')
+    assert 'heldout' in printed and 'inside_validity' in printed
+    for name in 'pareto', 'heat_map':
+        assert (project/'reports'/'look'/f'{name}.png').stat().st_mtime > began
 
 
 SIZES = {

@@ -7,23 +7,32 @@ from remask.methods.catalogue import CATALOGUE
 spec = importlib.util.spec_from_file_location('build_site', ROOT/'docs'/'build.py')
 site = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(site)
-README = (ROOT/'README.md').read_text()
 LOADED = dict(script='src', img='src', iframe='src', source='src', link='href') # fetched by the browser
 
 
 # ---- how pages are written
 
-def test_every_section_of_the_readme_is_on_one_page():
-    found = site.sections(README)
-    front = site.start(found)
-    elsewhere = {*site.HOW_TO, *site.OWN_PAGE}
-    for title in filter(None, found): assert (f'## {title}\n' in front) != (title in elsewhere)
-    assert front.startswith('# remask')
+def test_every_page_has_one_place_and_its_links_lead_there():
+    assert len({site.place(name) for name in site.sections()}) == len(site.sections())
+    front = site.start()
+    assert front.startswith('# remask') and '](how-to/own-method.md)' in front and '](log/index.md)' in front
+    assert '](docs/' not in front and '](LOG.md)' not in front
+    assert site.moved('[a](own-text.md)', 'how-to/own-plans.md') == '[a](own-text.md)'
+    assert site.moved('[a](methods.md)', 'how-to/own-plans.md') == '[a](../methods/index.md)'
 
 
-def test_a_missing_section_is_named():
-    renamed = README.replace('## Your own text\n', '## A text\n')
-    with pytest.raises(SystemExit, match="README.md has no section 'Your own text'"): site.sections(renamed)
+def test_every_link_of_the_pages_leads_to_a_file():
+    for path in [ROOT/'README.md', ROOT/'CONTRIBUTING.md', *(ROOT/'docs'/'pages').glob('*.md')]:
+        for link in re.findall(r'\]\(([^)#:]+)\)', path.read_text()):
+            assert (path.parent/link).exists(), f'{path.name}: {link}'
+
+
+def test_a_missing_page_and_one_that_is_on_no_list_are_named(tmp_path):
+    for path in (ROOT/'docs'/'pages').glob('*.md'): (tmp_path/path.name).write_text(path.read_text())
+    (tmp_path/'new.md').write_text('# New')
+    with pytest.raises(SystemExit, match='docs/pages/new.md is on no list'): site.sections(tmp_path)
+    (tmp_path/'own-text.md').unlink()
+    with pytest.raises(SystemExit, match='there is no page docs/pages/own-text.md'): site.sections(tmp_path)
 
 
 def test_words_in_backticks_are_links_where_they_name_something():
@@ -44,7 +53,8 @@ NOTEBOOK = re.compile(r'`(?:nbs/)?(\d_\w+/\d\d_\w+?)(?:\.ipynb)?`')
 
 
 def test_every_notebook_that_a_page_names_exists():
-    texts = {path.name: path.read_text() for path in [ROOT/'README.md', *site.notebooks().values()]}
+    pages = [ROOT/'README.md', *(ROOT/'docs'/'pages').glob('*.md'), *site.notebooks().values()]
+    texts = {path.name: path.read_text() for path in pages}
     missing = {(page, name) for page, text in texts.items() for name in NOTEBOOK.findall(text)
                if name not in site.notebooks()}
     assert not missing
@@ -71,7 +81,7 @@ def test_the_findings_of_the_log_are_all_in_its_index():
 
 
 def test_the_row_of_a_method_gives_its_facts():
-    rows = site.method_rows(site.sections(README)['The methods'])
+    rows = site.method_rows(site.sections()['methods'])
     assert set(rows) == set(CATALOGUE)
     facts = dict(rows['remdm_cap'])
     assert facts['rule'] == '`sigma = min(eta, sigma_max)`' and facts['preserves'] == 'marginals'
