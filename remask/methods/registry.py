@@ -72,7 +72,7 @@ def describe_method(
     info = info._replace(exact=_is_exact(method, info))
     is_paper = info.paper[:4].isdecimal()
     paper = f'https://arxiv.org/abs/{info.paper}' if is_paper else info.paper
-    known = dict(method=method.name, what=info.what, paper=paper, rule=info.rule)
+    known:dict = dict(method=method.name, what=info.what, paper=paper, rule=info.rule)
     known |= dict(parameters=_parameters(method), exact=info.exact, preserves=method.preserves)
     nfe = '1' if info.extra == '0' else f'1 + {info.extra}'
     known |= dict(nfe_per_step=nfe, needs=info.needs or 'no head')

@@ -347,7 +347,7 @@ def summary(
     ours = masked(scene.space, scene.x)
     remasks = film.marks == REMASKED
     replaced = film.marks == REPLACED
-    known = dict(method=method.name, parameters=method.params)
+    known:dict = dict(method=method.name, parameters=method.params)
     known |= dict(steps=len(film.states), nfe=film.nfe, seconds=round(film.seconds, 2))
     known |= dict(tokens=int(ours.sum()), replaced=int(replaced.sum()))
     each = remasks.sum(0)
