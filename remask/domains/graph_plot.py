@@ -342,8 +342,9 @@ def cut_out(
     for k, (x0, y0, x1, y1) in enumerate(boxes.astype(int)): inside[y0:y1, x0:x1] = k == 0
     return inside
 
-def _label(ax, place, type):
-    ax.text(*place, _SHORT[type], ha='center', va='center', fontsize=7, zorder=4)
+def _label(ax, place, type, turned=False):
+    style = dict(ha='center', va='center', fontsize=7, zorder=4)
+    ax.text(*place, _SHORT[type], rotation=90*turned, **style)
 
 def _living_room(ax, boxes):
     "The outline of the first room, without the others"
@@ -361,7 +362,7 @@ def _box(ax, type, box):
     x0, y0, x1, y1 = map(int, box)
     width, height = x1 - x0, y1 - y0
     ax.add_patch(Rectangle((x0, y0), width, height, ec='k', lw=1, fc=_ROOM[type], zorder=2))
-    _label(ax, (x0 + width/2, y0 + height/2), type)
+    _label(ax, (x0 + width/2, y0 + height/2), type, height > 2*width)
 
 def show_rooms(
     types:np.ndarray, # (n,) room types, the living room 0 among them, PAD where there is no room
