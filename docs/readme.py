@@ -1,8 +1,8 @@
 """Write what is computed in README.md, from stored results.
 
-    python docs/readme.py collect   take the results of build/metrics into docs/results.json
-    make readme                     write figure, findings and table of README.md
-    make look                       print and draw the stored comparison
+    python docs/readme.py collect [plans-record]   take results of build/metrics into docs/results.json
+    make readme                                    write figure, findings and table of README.md
+    make look                                      print and draw the stored comparison
 
 A figure of another domain stands in docs/log_figures.json with the finding of LOG.md that it is from."""
 import json, os, pathlib, re, sys
@@ -29,10 +29,10 @@ def refuse(why): raise SystemExit(f'docs/readme.py: {why}')
 
 # ---- the stored results
 
-def collect():
+def collect(comparison=COMPARISON):
     "Write docs/results.json: means and spreads of the comparison of plans, and what it was made with"
-    paths = sorted((ROOT/'build'/'metrics'/COMPARISON).glob('*.json'))
-    if not paths: refuse(f'there is no build/metrics/{COMPARISON}; run make repro first')
+    paths = sorted((ROOT/'build'/'metrics'/comparison).glob('*.json'))
+    if not paths: refuse(f'there is no build/metrics/{comparison}; run make repro or make record first')
     records = read_metrics(paths)
     methods = {}
     for record in records:
@@ -42,7 +42,7 @@ def collect():
     size = {k: params[k] for k in ('samples', 'seeds', 'steps')}
     trained = [r['params'] for r in records if 'process' in r['params']]
     steps = {p['process']: p['network_steps'] for p in trained}
-    save_json(RESULTS, dict(comparison=COMPARISON, **size, training_steps=steps, methods=methods), indent=1)
+    save_json(RESULTS, dict(comparison=comparison, **size, training_steps=steps, methods=methods), indent=1)
     print(f'docs/results.json: {len(methods)} rows; make readme writes README.md from them')
 
 
@@ -229,9 +229,9 @@ def look():
     print('\nremask: the pictures are reports/look/pareto.png and heat_map.png')
 
 
-def main(command='readme'):
+def main(command='readme', *names):
     os.chdir(ROOT)
-    if command == 'collect': return collect()
+    if command == 'collect': return collect(*names)
     if command == 'look': return look()
     if command != 'readme': refuse(f'{command} is none of collect, readme, look')
     draw_figure()
