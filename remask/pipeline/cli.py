@@ -285,7 +285,7 @@ def _tune(commands):
     c.add_argument('grid', nargs='+', help="parameter and values, eta=0.02,0.1")
     for size in ('length', 'vocab-size', 'mask-id'): c.add_argument(f'--{size}', type=int, required=True)
     c.add_argument('--steps', type=int, default=64)
-    c.add_argument('--num-samples', type=int, default=64, help="of each seed")
+    c.add_argument('--num-samples', type=int, default=16, help="of each seed")
     c.add_argument('--seeds', type=int, nargs='+', default=[101, 102, 103])
     c.add_argument('--smallest', action='store_true', help="a smaller number is better")
     _json(c)
