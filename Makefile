@@ -165,7 +165,9 @@ ui: $(READY) ## show the results in MLflow
 	$(BIN)/python -c "import sqlite3; \
 	[print(f'{n}: http://127.0.0.1:$$port/#/experiments/{i}/runs?viewStateShareKey=comparison') for i, n in \
 	sqlite3.connect('mlruns/mlflow.db').execute('select experiment_id, name from experiments where experiment_id > 0')]; print('Ctrl-C ends')"; \
-	exec $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --artifacts-destination mlruns/artifacts --host 127.0.0.1 --port $$port --workers 1
+	mkdir -p build; trap 'echo "remask: stopped"; exit 0' INT; \
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --artifacts-destination mlruns/artifacts --host 127.0.0.1 --port $$port --workers 1 2> build/ui.log || \
+	{ tail -n 1 build/ui.log >&2; echo "remask: MLflow could not serve; build/ui.log says more" >&2; exit 1; }
 
 lab: $(READY) ## open the notebooks in JupyterLab; another port is taken where 8888 is not free, Ctrl-C ends
 	@exec $(BIN)/jupyter lab nbs --ip 127.0.0.1 --ServerApp.port_retries=100 --ServerApp.answer_yes=True
