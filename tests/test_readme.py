@@ -52,3 +52,20 @@ def test_the_front_page_fits_a_screen_and_speaks_of_the_pages():
     assert len(README.splitlines()) < 110
     for path in (ROOT/'docs'/'pages').glob('*.md'):
         if path.stem not in ('domains',): assert f'docs/pages/{path.name}' in README, path.name
+
+
+def test_results_are_collected_with_their_size_and_networks(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, 'ROOT', tmp_path)
+    monkeypatch.setattr(readme, 'RESULTS', tmp_path/'results.json')
+    with pytest.raises(SystemExit, match='no build/metrics/plans-record; run make repro or make record'):
+        readme.collect('plans-record')
+    params = dict(samples=7, seeds=[1, 2], steps=3, process='v1', network_steps=9)
+    summary = {'validity/validity': [.51234567, .1], 'other': [1, 0]}
+    record = dict(method='cap', params=params, per_seed=[], summary=summary)
+    folder = tmp_path/'build'/'metrics'/'plans-record'
+    folder.mkdir(parents=True)
+    (folder/'cap.json').write_text(json.dumps(record))
+    readme.collect('plans-record')
+    found = readme.results()
+    assert found['methods'] == dict(cap={'validity/validity': [.512346, .1]})
+    assert found['training_steps'] == dict(v1=9) and (found['samples'], found['seeds']) == (7, [1, 2])

@@ -570,6 +570,15 @@ def test_one_stage_export_and_the_table_of_methods(tmp_path):
     assert (at/'reports/notebooks/sample-plans-main-llada_topp09_no_remask.ipynb').exists()
 
 
+@pytest.mark.slow
+def test_the_front_page_is_written_again_as_it_is(project):
+    figure = project/'docs'/'remasking.gif'
+    figure.unlink()
+    assert 'README.md and docs/remasking.gif' in shell(project, 'make readme')
+    assert (project/'README.md').read_text() == (ROOT/'README.md').read_text()
+    assert 50_000 < figure.stat().st_size < 500_000
+
+
 def served(project, port):
     "The server of `make ui`, and its lines up to the first address"
     server = subprocess.Popen(['bash', '-c', f'make ui PORT={port}'], cwd=project, text=True,
