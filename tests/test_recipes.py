@@ -594,6 +594,7 @@ def listens(port): return socket.socket().connect_ex(('127.0.0.1', port)) == 0
 
 @pytest.mark.slow
 def test_the_page_shows_addresses_takes_a_free_port_and_leaves_it(project):
+    open_experiment(project, 'bubble-diagrams')    # a store to show
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
         server, (first, *_, address) = served(project, port)
