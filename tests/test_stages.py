@@ -457,7 +457,7 @@ def test_a_section_of_the_wrong_type_is_named(section):
 
 @pytest.mark.parametrize('arg', ['n=[', 'n={a: b: c}', 'n=' + '['*3000, 'n=@x', 'n=params:run.none'])
 def test_a_damaged_argument_is_one_sentence(project, monkeypatch, arg):
-    words = ['run.none'] if 'params:' in arg else ['n=', 'no value of YAML']
+    words = ['run.none'] if 'params:' in arg else ['n=', 'is not valid YAML']
     refused(monkeypatch, words, 'root', 'data=a', arg)
 
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LIMITS', 'BAD_RECORD', 'write_whole', 'save_json', 'plain_name', 'short_digest', 'Limits', 'TooMuch', 'over',
            'located', 'read_whole', 'read_utf8', 'begins_json', 'Located', 'located_records', 'read_records',
-           'append_line', 'whole_lines', 'content_digest', 'save_tensors', 'open_tensors', 'save_net', 'load_net',
-           'load_weights']
+           'read_json', 'append_line', 'whole_lines', 'content_digest', 'save_tensors', 'open_tensors', 'save_net',
+           'load_net', 'load_weights']
 
 # %% ../../nbs/1_core/01_files.ipynb #a5038d18
 import gzip, hashlib, json, os, stat, zlib
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import pyarrow, pyarrow.ipc, torch
-from pyarrow import parquet
+from pyarrow import compute, parquet, types
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -156,17 +156,16 @@ def read_utf8(
     return _text(path, data)
 
 # %% ../../nbs/1_core/01_files.ipynb #2b40c4d5
-def _depth(value): # of lists and dicts within each other
-    level, depth = [value], 0
-    while level:
-        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, (list, dict))]
-        level = [v for members in inner for v in members]
-        depth += bool(inner)
-    return depth
+def _unique(pairs): # names and values of an object
+    out = dict(pairs)
+    if len(out) == len(pairs): return out
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f'{twice!r} stands there twice')
 
 def _json(path, text, first, limits=LIMITS): # first: number of its first line
     "Parse JSON; raise ValueError with file, line and column"
-    try: value = json.loads(text)
+    try: value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as e:
         line = first + getattr(e, 'lineno', 1) - 1
         column = getattr(e, 'colno', 1)
@@ -178,6 +177,14 @@ def _json(path, text, first, limits=LIMITS): # first: number of its first line
     return value
 
 # %% ../../nbs/1_core/01_files.ipynb #5d0f1a04
+def _depth(value): # of lists and dicts within each other
+    level, depth = [value], 0
+    while level:
+        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, (list, dict))]
+        level = [v for members in inner for v in members]
+        depth += bool(inner)
+    return depth
+
 def _is_json(text):
     try: json.loads(text)
     except (ValueError, RecursionError): return False
@@ -189,8 +196,7 @@ def begins_json(
     data:bytes, # of a file
 )->bool:
     "Tell whether a file begins like JSON records, or is packed by gzip"
-    bom = '\ufeff'.encode()
-    text = data.removeprefix(bom).lstrip()
+    text = data.removeprefix(b'\xef\xbb\xbf').lstrip()
     return text[:1] in (b'{', b'[') or _is_gzip(data)
 
 # %% ../../nbs/1_core/01_files.ipynb #c527425a
@@ -223,13 +229,20 @@ def _values(path, text, limits=LIMITS): # -> (place, value) pairs
     return _numbered('record', only)
 
 # %% ../../nbs/1_core/01_files.ipynb #962ad85e
+def _parquet(path, source, limits): # -> its record batches
+    about = parquet.ParquetFile(source).metadata
+    over(path, 'records', about.num_rows, limits.records)
+    columns = [about.schema.column(k) for k in range(about.num_columns)]
+    texts = [c.path for c in columns if c.physical_type == 'BYTE_ARRAY']
+    groups = [about.row_group(k) for k in range(about.num_row_groups)]
+    over(path, 'bytes unpacked', sum(g.total_byte_size for g in groups), limits.unpacked)
+    table = parquet.ParquetFile(source, read_dictionary=texts, page_checksum_verification=True)
+    return table.iter_batches(1024)
+
 def _batches(path, data, suffix, limits):
     "The record batches of a Parquet or Arrow table; None if the data is neither"
     source = pyarrow.BufferReader(data)
-    if suffix == '.parquet' or data[:4] == b'PAR1':
-        table = parquet.ParquetFile(source)
-        over(path, 'records', table.metadata.num_rows, limits.records)
-        return table.iter_batches(1024)
+    if suffix == '.parquet' or data[:4] == b'PAR1': return _parquet(path, source, limits)
     if data[:6] == b'ARROW1':
         table = pyarrow.ipc.open_file(source)
         return map(table.get_batch, range(table.num_record_batches))
@@ -237,16 +250,31 @@ def _batches(path, data, suffix, limits):
     return pyarrow.ipc.open_stream(source) if stream else None
 
 # %% ../../nbs/1_core/01_files.ipynb #7758fa4e
+def _written(a): # bytes of the values of an array, written out
+    kind = str(a.type)
+    if 'view' in kind or 'run_end' in kind: raise ValueError(f'columns of type {kind} are not read')
+    if types.is_struct(a.type): return sum(map(_written, a.flatten()))
+    if types.is_map(a.type): return _written(a.keys) + _written(a.items)
+    if types.is_nested(a.type): return a.nbytes + _written(a.flatten())
+    if not types.is_dictionary(a.type): return a.nbytes
+    if types.is_primitive(a.type.value_type): return 8*len(a)
+    texts = a.dictionary.cast('large_binary')
+    return compute.sum(compute.binary_length(texts).take(a.indices)).as_py() or 0
+
+def _plain(a): return a.dictionary_decode() if types.is_dictionary(a.type) else a
+
+# %% ../../nbs/1_core/01_files.ipynb #f5bfcec7
 def _rows(path, batches, limits): # -> dicts
     out, size = [], 0
     for batch in batches:
         batch.validate(full=True)                      # offsets of a damaged file lead out of its memory
-        size += batch.nbytes
+        size += sum(map(_written, batch.columns))
         n = len(out) + batch.num_rows
         over(path, 'bytes unpacked', size, limits.unpacked)
         over(path, 'records', n, limits.records)
         over(path, 'values', n*batch.num_columns, limits.values)
-        out += batch.to_pylist()
+        columns = [_plain(a).to_pylist() for a in batch.columns]
+        out += [dict(zip(batch.schema.names, row)) for row in zip(*columns)]
     return out
 
 # %% ../../nbs/1_core/01_files.ipynb #5d0f1a06
@@ -300,6 +328,12 @@ def read_records(
     "Read the records of a file; raise an error that names file and place where one cannot be read"
     return [r.fields for r in located_records(path)]
 
+def read_json(
+    path:Path|str, # one value of JSON, over any number of lines
+)->Any:
+    "Read a file of one value; raise an error that names file and place where it cannot be read"
+    return _json(path, read_utf8(path), 1)
+
 # %% ../../nbs/1_core/01_files.ipynb #34dbd4f2
 def append_line(
     path:Path|str, # JSON lines
@@ -313,7 +347,7 @@ def whole_lines(
     path:Path|str, # JSON lines; no file is an empty one
 )->list: # of dicts
     "Read a log without its torn last line; raise ValueError naming file and line where another is damaged"
-    text = Path(path).read_text() if Path(path).is_file() else ''
+    text = _text(path, Path(path).read_bytes()) if Path(path).is_file() else ''
     *lines, torn = text.split('\n')
     entries = [_json(path, line, k) for k, line in enumerate(lines, 1)]
     for k, entry in enumerate(entries, 1): _check_fields(path, f'line {k}', entry)
@@ -363,10 +397,16 @@ def save_tensors(
 
 # %% ../../nbs/1_core/01_files.ipynb #63f4750a
 def _record(path, f): # of an open file -> what was recorded, the digest or None
-    about = json.loads((f.metadata() or {}).get('about', '{}'))
+    written = f.metadata() or {}
+    text = written.get('about', '{}')
+    about = json.loads(text)
     if not isinstance(about, dict): raise ValueError('its record is no JSON object')
-    return about, about.pop(_DIGEST, None)
+    digest = about.pop(_DIGEST, None)
+    damaged = digest is None and '__' in text          # of a name of ours
+    if damaged or written.keys() - {'about'}: raise ValueError('its record is damaged')
+    return about, digest
 
+# %% ../../nbs/1_core/01_files.ipynb #fcf054b8
 def open_tensors(
     path:Path|str, # file written by `save_tensors`
 )->tuple: # (name -> Tensor, name -> what was recorded)
@@ -379,7 +419,7 @@ def open_tensors(
         raise ValueError(f"{path}: no such file; run `dvc pull`, or the stage that makes it") from None
     except (SafetensorError, ValueError, OSError, RecursionError) as e:
         raise ValueError(f"{path}: not a whole safetensors file ({e}); {_AGAIN}") from None
-    if digest and digest != content_digest(tensors, about):
+    if digest is not None and digest != content_digest(tensors, about):
         raise ValueError(f"{path}: its contents are not what was written (another digest); {_AGAIN}")
     _check_finite(path, tensors)
     return tensors, about

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn, uint8
-from .files import append_line, open_tensors, short_digest, whole_lines, write_whole
+from .files import append_line, located, open_tensors, short_digest, whole_lines, write_whole
 from .tokens import TokenSpace
 
 # %% ../../nbs/1_core/10_training_state.ipynb #ccaeb61c
@@ -135,17 +135,24 @@ def code_digests(
 # %% ../../nbs/1_core/10_training_state.ipynb #48c1763a
 def _named_modules(text): return set(re.findall(r'"([\w.]+):[\w.<>]+"', text))
 
+def _first_values(*parts): # of what is learned -> a digest
+    modules = [m for m in parts if isinstance(m, nn.Module)]
+    values = [described(p) for m in modules for p in m.parameters() if p.requires_grad]
+    return short_digest(json.dumps(values).encode())
+
+# %% ../../nbs/1_core/10_training_state.ipynb #2d75cf10
 def definition(
     net:nn.Module, space:TokenSpace,
     x0:Tensor, # (N,L) training ids
     recipe:NamedTuple, # a `Recipe`
     steps:int, seed:int=0, precision:str='no', # as for `fit`
 )->dict: # name -> what JSON can hold; 'code' holds the digests of modules
-    "Describe everything that defines a training, except the first values of what is learned"
+    "Describe everything that defines a training, the first values of what is learned among it"
     out = recipe._asdict()
     out |= dict(net=net, space=space, seed=seed, precision=precision)
     if out['decay'] or out['tau']: out['steps'] = steps
     parts = {name: described(value) for name, value in out.items()}
+    parts['start'] = _first_values(net, out.get('alpha'))
     text = json.dumps(parts)
     modules = _named_modules(text) | {f'{__package__}.train'}
     ids = x0.cpu().numpy().tobytes()
@@ -188,7 +195,8 @@ def changed(
 )->list: # names of what differs, without the code
     "List what differs from the training that made a state; raise ValueError if its code does"
     was = about.get('definition') or {}
-    names = {*was, *defined} - {'code'} if was else set()
+    apart = {'code'} if 'start' in was else {'code', 'start'} # earlier states have no digest of their start
+    names = {*was, *defined} - apart if was else set()
     differ = sorted(k for k in names if was.get(k) != defined.get(k))
     codes = [entry['code'] for entry in accepted_code(path.parent)][-1:] + [was.get('code')]
     if differ or defined['code'] in codes: return differ
@@ -211,7 +219,9 @@ class Curve:
         folder:Path|str, # the run's folder
     ):
         self.path, self.start = Path(folder)/'curve.jsonl', steps_made(folder)
-        self.entries = [e for e in whole_lines(self.path) if e['step'] <= self.start]
+        entries = whole_lines(self.path)
+        with located(self.path, 'its steps', 'delete it'):
+            self.entries = [e for e in entries if e['step'] <= self.start]
         lines = [json.dumps(e) + '\n' for e in self.entries]
         write_whole(self.path, ''.join(lines).encode())
 

@@ -8,7 +8,7 @@ __all__ = ['RESPLAN', 'SLIVER', 'HOUSEGAN', 'READERS', 'write_jsonl', 'read_json
            'read_graphs']
 
 # %% ../../nbs/3_domains/02_readers.ipynb #4ead0003
-import json, pickle, subprocess, sys
+import json, os, pickle, resource, subprocess, sys
 from collections import Counter, OrderedDict
 from importlib.util import find_spec
 from io import BytesIO
@@ -263,11 +263,33 @@ class _Careful(pickle.Unpickler):
         raise ValueError(f"it asks for {module}.{name}, which no floor plan needs and which was not run")
 
 # %% ../../nbs/3_domains/02_readers.ipynb #ef15680c
+def _limit(size): # this process, for a file of so many bytes
+    seconds = 2 + size//2**20
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    used = Path('/proc/self/statm') # pages; elsewhere than on Linux memory is not limited
+    if not used.exists(): return
+    most = int(used.read_text().split()[0])*resource.getpagesize() + 2**29 + 40*size
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+def _ends_well(data): # in another process
+    if child := os.fork(): return os.waitpid(child, 0)[1] == 0
+    code = 0
+    try:
+        _limit(len(data))
+        _Careful(BytesIO(data)).load()
+    except MemoryError: code = 1
+    except Exception: pass                             # the reader says what is wrong
+    finally: os._exit(code)
+
+# %% ../../nbs/3_domains/02_readers.ipynb #4b3667d0
 def _unpickle(path, data):
     "The list of plans in a ResPlan pickle"
+    if not _ends_well(data):
+        raise ValueError(f"{path} asks for more time or memory than its plans could need: get it again")
     try: plans = _Careful(BytesIO(data)).load()
     except Exception as e: # broken pickles fail in any way
-        raise ValueError(f"{path} is no whole ResPlan pickle ({e}): get it again from its publisher") from e
+        why = str(e).partition('\n')[0][:200]
+        raise ValueError(f"{path} is no whole ResPlan pickle ({why}): get it again from its publisher") from e
     if isinstance(plans, list):
         over(path, 'plans', len(plans), LIMITS.records)
         return plans

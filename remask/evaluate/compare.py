@@ -9,7 +9,6 @@ __all__ = ['HELDOUT', 'METRIC_GROUPS', 'FRONT', 'WORST', 'read_metrics', 'check_
            'heat_map', 'look_of', 'unsurpassed', 'pareto']
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #e9dc3eeb
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,29 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
+from ..core.files import located, read_json
 from ..core.plot import colour
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #d34f393c
 HELDOUT = 'heldout'
 _FIELDS = {'method', 'params', 'per_seed', 'summary'}
 
-def _read(path): # one record
-    try: r = json.loads(path.read_text('utf-8'))
-    except (OSError, ValueError, RecursionError) as e:
-        raise ValueError(f"{path}: {e}; evaluate that method again") from None
-    missing = sorted(_FIELDS - set(r))
-    if not missing: return r
-    raise ValueError(f"{path} has no {', '.join(missing)}; evaluate that method again")
+def _check_record(r):
+    if missing := sorted(_FIELDS - r.keys()): raise ValueError(f"no {', '.join(missing)}")
+    kinds = [type(r[name]) for name in ('method', 'params')]
+    if kinds != [str, dict]: raise ValueError('its method is no name, or its parameters are none')
+    means = [v for mean, std in r['summary'].values() for v in (mean, std)]
+    values = means + [v for metrics in r['per_seed'] for v in metrics.values()]
+    wrong = [v for v in values if type(v) not in (int, float)]
+    if wrong: raise ValueError(f'{wrong[0]!r:.60} is no number')
 
+def _read(path): # one record
+    with located(path, 'its record', 'evaluate that method again'):
+        record = read_json(path)
+        _check_record(record)
+        return record
+
+# %% ../../nbs/6_evaluate/04_compare.ipynb #ecbd03d8
 def read_metrics(
     paths:list, # JSON files, one per method
 )->list: # records, the held-out reference last
@@ -58,7 +66,7 @@ def check_comparable(
         for key, value in size.items():
             made = r['params'].get(key)
             if r['method'] == HELDOUT or made == value: continue
-            raise ValueError(f"{r['method']} was sampled with {key}={made!r}, and the comparison states "
+            raise ValueError(f"{r['method']} was sampled with {key}={made!r:.60}, and the comparison states "
                              f"{key}={value!r}: run dvc repro, which samples it again")
     for process, networks in _networks(records).items():
         if len(networks) > 1: raise ValueError(f"process {process}: methods were sampled from the networks "

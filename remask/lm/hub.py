@@ -34,11 +34,11 @@ from .hub_model import Hub, declared_facts, forward_arguments, verify_facts
 # %% ../../nbs/5_lm/04_hub.ipynb #c7a9b1bc
 def _open(load, path, **how): # what `load` returns
     try: return load(path, **how)
-    except (OSError, ValueError, ImportError, KeyError, AttributeError) as e:
+    except Exception as e: # transformers, tokenizers and safetensors have no common error
         text = str(e)
         hint = '; its own code is run with trust_remote_code=True' if 'trust_remote_code' in text else ''
         lines = (text or repr(e)).strip().splitlines()
-        raise ValueError(f"{path}: could not be loaded ({lines[0]}){hint}") from None
+        raise ValueError(f"{path}: could not be loaded ({lines[0][:200]}){hint}") from None
 
 def _config_and_tokenizer(path, trust):
     config = _open(AutoConfig.from_pretrained, path, trust_remote_code=trust)

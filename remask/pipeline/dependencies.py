@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
-from ..core.files import write_whole
+from ..core.files import located, read_utf8, write_whole
+from .stages import read_yaml
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #19539505
 def _absolute(node, package): # the module that `from ... import` names
@@ -148,7 +149,9 @@ def write_dependencies(
 )->str: # a report
     "Write the modules that each stage imports into dvc.yaml"
     path = Path(path)
-    pipeline = yaml_round_trip().load(path.read_text('utf-8'))
-    for stage in pipeline['stages'].values(): _write_modules(stage, path.parent)
+    read_yaml(path) # refuses what is no YAML
+    with located(path, 'its stages', 'correct them'):
+        pipeline = yaml_round_trip().load(read_utf8(path))
+        for stage in pipeline['stages'].values(): _write_modules(stage, path.parent)
     write_whole(path, yaml_text(pipeline).encode())
     return f"{path}: the modules of {len(pipeline['stages'])} stages"

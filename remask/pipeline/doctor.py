@@ -6,12 +6,12 @@
 __all__ = ['environment_faults', 'store_faults', 'recorded_digests', 'artifact_faults', 'rebuild_database', 'examine']
 
 # %% ../../nbs/7_pipeline/07_doctor.ipynb #4ff06d75
-import hashlib, json
+import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-import yaml
-from ..core.files import open_tensors, read_utf8, whole_lines
+from ..core.files import located, open_tensors, read_json, read_utf8, whole_lines
 from ..evaluate.compare import read_metrics
+from .stages import read_yaml
 from .tracking import database_fault, log_curve, log_run, open_experiment
 
 # %% ../../nbs/7_pipeline/07_doctor.ipynb #3c7720ab
@@ -24,7 +24,8 @@ def environment_faults(
 )->list: # sentences
     "Compare the installed packages with the lock"
     if not Path(lock).is_file(): return [f"{lock}: not found; run from the root of the project"]
-    pinned = dict(line.split('==') for line in read_utf8(lock).split())
+    with located(lock, 'its packages', 'get the file again'):
+        pinned = dict(line.split('==') for line in read_utf8(lock).split())
     faults = []
     for name, wanted in pinned.items():
         have = _version(name) or 'missing'
@@ -53,17 +54,18 @@ def _inside(out, store): # of an output of DVC -> (path, md5) pairs
     if not md5.endswith('.dir'): return [(path, md5)]
     listing = Path(store)/'files/md5'/md5[:2]/md5[2:]
     if not listing.is_file(): return []
-    return [(path/e['relpath'], e['md5']) for e in json.loads(listing.read_bytes())]
+    with located(listing, 'its files', f'git checkout -- {listing}'):
+        return [(path/e['relpath'], e['md5']) for e in read_json(listing)]
 
 def recorded_digests(
     root:str|Path='.',
 )->dict: # path -> md5
     "List what DVC recorded of the outputs of stages"
     lock = Path(root)/'dvc.lock'
-    stages = yaml.load(read_utf8(lock), yaml.CSafeLoader)['stages'] if lock.is_file() else {}
-    outs = [out for stage in stages.values() for out in stage.get('outs', ())]
-    pairs = [pair for out in outs for pair in _inside(out, Path(root)/'.dvcstore')]
-    return dict(pairs)
+    if not lock.is_file(): return {}
+    with located(lock, 'its stages', 'get the file again'):
+        outs = [out for stage in read_yaml(lock)['stages'].values() for out in stage.get('outs', ())]
+        return dict(pair for out in outs for pair in _inside(out, Path(root)/'.dvcstore'))
 
 # %% ../../nbs/7_pipeline/07_doctor.ipynb #538cb044
 _KINDS = 'build/**/*.safetensors', 'build/**/*.json', 'build/**/*.jsonl', '.dvcstore/training/*/*.*'
@@ -72,10 +74,8 @@ def _fault(path): # of a file that was made, '' if it is whole
     try:
         if path.suffix == '.safetensors': open_tensors(path)
         elif path.suffix == '.jsonl': whole_lines(path)
-        else: json.loads(read_utf8(path))
-    except (ValueError, OSError, RecursionError) as e:
-        said = str(e)
-        return said if str(path) in said else f'{path}: {said}'
+        else: read_json(path)
+    except (ValueError, OSError) as e: return str(e)
     return ''
 
 # %% ../../nbs/7_pipeline/07_doctor.ipynb #138a0178

@@ -8,11 +8,11 @@ __all__ = ['read_profile', 'edited_values', 'write_params', 'use_profile']
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #9c15516c
 from pathlib import Path
 from typing import Any
-import yaml
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ..core.files import located, read_utf8, write_whole
 from ..methods.published import compared
 from .dependencies import yaml_round_trip, yaml_text
-from .stages import SAMPLED, read_params, sampled_keys
+from .stages import SAMPLED, check_params, parse_yaml, read_yaml, sampled_keys
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #8fcecca2
 def _merged(base, over): # two nested dicts; the second one prevails
@@ -22,14 +22,21 @@ def _merged(base, over): # two nested dicts; the second one prevails
         out[key] = _merged(out[key], value) if nested else value
     return out
 
+def _values(folder, name): # of a profile
+    path = Path(folder, f'{name}.yaml')
+    values = read_yaml(path)
+    if isinstance(values, dict): return values
+    raise ValueError(f'{path}: is no list of sections; write names and values, a line each')
+
+# %% ../../nbs/7_pipeline/05_profiles.ipynb #a5e60295
 def read_profile(
     name:str, # laptop, smoke, paper
     folder:str|Path='profiles',
 )->dict: # values of params.yaml
     "Read a profile: what it says, and where it says nothing, the profile `laptop`"
     known = sorted(p.stem for p in Path(folder).glob('*.yaml'))
-    if name not in known: raise ValueError(f"{folder}: no profile {name!r}; there is {', '.join(known)}")
-    base, over = (yaml.safe_load(Path(folder, f'{n}.yaml').read_text()) for n in ('laptop', name))
+    if name not in known: raise ValueError(f"{folder}: no profile {name!r:.60}; there is {', '.join(known)}")
+    base, over = _values(folder, 'laptop'), _values(folder, name)
     return _merged(base, over)
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #aa33f152
@@ -42,7 +49,8 @@ def edited_values(
     out = []
     for key, value in profile.items():
         mine = params.get(key)
-        if isinstance(value, dict): out += edited_values(mine or {}, value, f'{prefix}{key}.')
+        nested = isinstance(value, dict) and isinstance(mine, (dict, type(None)))
+        if nested: out += edited_values(mine or {}, value, f'{prefix}{key}.')
         elif mine != value: out.append(f'{prefix}{key}')
     return out
 
@@ -80,29 +88,32 @@ def _records(params): # the generated sections
     return dict(methods=methods) | sections
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #08402b89
-def _overwritten(path, edited, present): # the message
-    names = ', '.join(edited)
-    return (f"{path}: {names} differ from profiles/{present}.yaml and would be overwritten: "
-            f"change the profile instead, or repeat with --force")
+def _generated(page, path): # the records, each in one line
+    records, lines = _records(parse_yaml(page, path)), CommentedMap()
+    for name, some in records.items(): lines[name] = CommentedMap({k: _flow(v) for k, v in some.items()})
+    return yaml_text(lines, width=1000)
 
 def write_params(
     values:dict, # of a profile; {} leaves them as they are
     path:str|Path='params.yaml',
 )->dict: # all parameters, as they now are
     "Write values into params.yaml, and the records of what is compared and sampled"
-    path = Path(path)
-    by_hand, _, _ = path.read_text().partition(_MARK)
-    params = yaml_round_trip().load(by_hand)
-    _put(params, values)
-    page = yaml_text(params)
-    records = _records(yaml.safe_load(page))
-    lines = CommentedMap()
-    for name, some in records.items(): lines[name] = CommentedMap({k: _flow(v) for k, v in some.items()})
-    generated = yaml_text(lines, width=1000)   # a record is one line
-    path.write_text(f'{page}{_MARK}{_NOTE}{generated}')
-    return read_params(path)
+    by_hand, _, _ = read_utf8(path).partition(_MARK)
+    with located(path, 'its sections', 'correct them'):
+        params = yaml_round_trip().load(by_hand)
+        _put(params, values)
+        page = yaml_text(params)
+        text = f'{page}{_MARK}{_NOTE}{_generated(page, path)}'
+    new = check_params(parse_yaml(text, path), path)
+    write_whole(path, text.encode())
+    return new
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #33fc6ea5
+def _overwritten(path, edited, present): # the message
+    names = ', '.join(edited)[:300]
+    return (f"{path}: {names} differ from profiles/{present}.yaml and would be overwritten: "
+            f"change the profile instead, or repeat with --force")
+
 def use_profile(
     name:str|None=None, # laptop, smoke, paper; None: only write the records
     path:str|Path='params.yaml',
@@ -110,13 +121,13 @@ def use_profile(
     force:bool=False, # overwrite values that were edited in params.yaml
 )->str: # a report
     "Write a profile into params.yaml, and the records of what is compared and sampled"
-    params = yaml.safe_load(Path(path).read_text())
+    params = read_yaml(path)
+    with located(path, 'run.profile', 'name a profile there'): present = params['run']['profile']
     values, edited = {}, []
     if name:
         values = read_profile(name, folder)
-        present = read_profile(params['run']['profile'], folder)
-        edited = edited_values(params, present)
-    if edited and not force: raise ValueError(_overwritten(path, edited, params['run']['profile']))
+        edited = edited_values(params, read_profile(present, folder))
+    if edited and not force: raise ValueError(_overwritten(path, edited, present))
     new = write_params(values, path)
     number = sum(len(new[name]) for name in SAMPLED)
     return f"{path}: profile {new['run']['profile']}, {number} files of samples"

@@ -11,7 +11,7 @@ import json, subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from ..core.files import short_digest, write_whole
+from ..core.files import located, read_json, short_digest, write_whole
 from ..core.statistics import aggregate
 
 # %% ../../nbs/7_pipeline/06_provenance.ipynb #a00e329a
@@ -80,8 +80,9 @@ def read_made(
     "Read how an output was made"
     path = _record_of(output)
     if not path.is_file() or not Path(output).is_file(): return {}
-    record = json.loads(path.read_text())
-    return record if record['output'] == file_fingerprint(output) else {}
+    with located(path, 'its record', 'delete it'):
+        record = read_json(path)
+        return record if record['output'] == file_fingerprint(output) else {}
 
 # %% ../../nbs/7_pipeline/06_provenance.ipynb #89a29222
 def with_seconds(

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import DatabaseError
-import yaml
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
+from ..core.files import located
+from .stages import read_yaml
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #1789030e
 def _in_store(out): return isinstance(out, dict) and {'remote': 'store'} in out.values()
@@ -23,9 +24,9 @@ def pinned_stages(
     path:str|Path='dvc.yaml',
 )->list: # names
     "List the stages that have an output in the project's store"
-    stages = yaml.safe_load(Path(path).read_text())['stages']
     def is_pinned(stage): return any(map(_in_store, stage.get('do', stage).get('outs', ())))
-    return [name for name, stage in stages.items() if is_pinned(stage)]
+    with located(path, 'its stages', 'get the file again'):
+        return [name for name, stage in read_yaml(path)['stages'].items() if is_pinned(stage)]
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #4c122c74
 def _place(md5, store='.dvcstore'): return Path(store)/'files/md5'/md5[:2]/md5[2:]
@@ -69,8 +70,8 @@ def untracked_files(
 )->list: # paths
     "List the files beside the pinned ones that are not the project's"
     pointer = Path(pointer)
-    outs = yaml.safe_load(pointer.read_text())['outs']
-    pinned = {pointer.parent/out['path'] for out in outs}
+    with located(pointer, 'its outputs', 'get the file again'):
+        pinned = {pointer.parent/out['path'] for out in read_yaml(pointer)['outs']}
     folders = {path.parent for path in pinned}
     found = [p for folder in folders for p in folder.rglob('*')]
     own = sorted({*filter(Path.is_file, found)} - pinned)
