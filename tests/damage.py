@@ -1,10 +1,10 @@
-"""Damage valid inputs: bits, bytes, lengths, numbers, fields, nesting, encodings. Everything follows from one generator."""
+"""Damage valid inputs: bits, bytes, lengths, numbers, fields, nesting, encodings; all by one generator."""
 import copy, gzip, json, re
-from random import Random
 from typing import Callable
 
 HUGE = 10**9, 2**31, 2**63, 2**70, -1, -2**40, 0, 1e308, 4.5
-ODD = None, True, False, '', 'x'*2000, 'a\0b', '\ud800', '✗é', float('nan'), float('inf'), [], {}, [[]], {'': 1}
+ODD = None, True, False, '', 'x'*2000, 'a\0b', '\ud800', '✗é', float('nan'), float('inf')
+ODD += [], {}, [[]], {'': 1}
 
 
 def nested(depth):
@@ -20,7 +20,8 @@ def place(rng, data): return rng.randrange(len(data) + 1)
 
 def flip_bits(rng, data):
     out = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 8)) if out else 0): out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+    for _ in range(rng.choice((1, 1, 1, 2, 8)) if out else 0):
+        out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
     return bytes(out)
 
 
@@ -49,7 +50,8 @@ def overwrite(rng, data):
 
 
 def empty(rng, data): return rng.choice((b'', b'\n', b' \t\r\n', b'\0'*100))
-def foreign(rng, data): return rng.choice((b'MATLAB 5.0', b'PK\3\4', b'\x89PNG\r\n', b'PAR1', b'ARROW1\0\0')) + data
+FOREIGN = b'MATLAB 5.0', b'PK\3\4', b'\x89PNG\r\n', b'PAR1', b'ARROW1\0\0'
+def foreign(rng, data): return rng.choice(FOREIGN) + data
 
 
 BYTES = flip_bits, flip_bits, truncate, insert, cut, double, overwrite, empty, foreign
@@ -138,7 +140,8 @@ def dump_packed(values): return gzip.compress(dump_lines(values), mtime=0)
 
 
 PLAIN, TEXTS = Form(), Form(text=True)
-LINES, JSON, PACKED = Form(load_lines, dump_lines, True), Form(load_json, dump_json, True), Form(load_packed, dump_packed)
+LINES, JSON = Form(load_lines, dump_lines, True), Form(load_json, dump_json, True)
+PACKED = Form(load_packed, dump_packed)
 
 
 def damaged(rng, data, form):

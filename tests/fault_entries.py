@@ -2,21 +2,22 @@
 import contextlib, gzip, io, json, pickle, re, sys
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 from unittest.mock import patch
 import numpy as np, pyarrow, pyarrow.ipc, torch, yaml
 from pyarrow import parquet
 from ruamel.yaml import YAML
 from scipy.io import loadmat, savemat
-from damage import JSON, LINES, PACKED, PLAIN, TEXTS, Form, dump_lines, load_lines
+from damage import JSON, LINES, PACKED, PLAIN, TEXTS, Form, dump_lines
 from remask.core import files
 from remask.core.denoiser import Denoiser, load_denoiser
 from remask.core.files import open_tensors, save_net, save_tensors
 from remask.core.rate_network import load_rate_network
 from remask.core.train import fit, published
-from remask.core.training_state import Curve, accept_code, described
+from remask.core.training_state import Curve, described
 from remask.domains import readers, tasks
-from remask.domains.graphs import Graph, encode_graphs, graph_position_features, graph_rate_network, graph_space
+from remask.domains.graphs import (
+    Graph, encode_graphs, graph_position_features, graph_rate_network, graph_space)
 from remask.domains.text import Vocabulary, read_text
 from remask.evaluate.answer_metrics import same_answer
 from remask.evaluate.compare import check_comparable, comparison_markdown, read_metrics
@@ -24,7 +25,7 @@ from remask.evaluate.text_metrics import Judge, load_judge
 from remask.lm.blocks import DualStream, load_scorer
 from remask.lm.hub_model import save_small
 from remask.methods.text_checkpoints import load_text_checkpoints
-from remask.pipeline import cli, dependencies, doctor, profiles, provenance, stages, store
+from remask.pipeline import cli, doctor, profiles, provenance, stages, store
 from remask.pipeline.tracking import database_fault, open_experiment
 from remask.policies.ups import ScoreHead
 
@@ -110,7 +111,8 @@ G2P = [dict(rType=[0, 1, 2], rEdge=[[0, 1, 2], [1, 2, 5]]), dict(rType=[0, 3], r
 CORNERS = (0, 0, 4, 5), (4, 0, 8, 4), (0, 5, 5, 9)
 KINDS = 'living', 'kitchen', 'bedroom'
 ROOMS = [dict(id=f'{kind}_0', type=kind, bbox=[*box], area=20.) for kind, box in zip(KINDS, CORNERS)]
-RESPLAN = [dict(id=k, rooms=ROOMS, adjacent=[['living_0', 'kitchen_0'], ['living_0', 'bedroom_0']]) for k in (1, 2)]
+NEIGHBOURS = [['living_0', 'kitchen_0'], ['living_0', 'bedroom_0']]
+RESPLAN = [dict(id=k, rooms=ROOMS, adjacent=NEIGHBOURS) for k in (1, 2)]
 HOUSEGAN = [dict(room_type=[1, 2, 3], boxes=[[0, 0, 100, 80], [100, 0, 200, 80], [0, 80, 200, 160]])]
 
 
@@ -127,7 +129,8 @@ def matlab(records, **how):
 
 def from_matlab(data): # back to lists
     found = loadmat(io.BytesIO(data), squeeze_me=True, struct_as_record=False)['data']
-    return [dict(rType=d.rType.tolist(), rEdge=np.reshape(d.rEdge, (-1, 3)).tolist()) for d in np.ravel(found)]
+    def fields(d): return dict(rType=d.rType.tolist(), rEdge=np.reshape(d.rEdge, (-1, 3)).tolist())
+    return [*map(fields, np.ravel(found))]
 
 
 MAT = Form(from_matlab, partial(matlab, do_compression=True))
@@ -139,11 +142,13 @@ def pickled():
     return pickle.dumps(plans*2, protocol=4)
 
 
-def shared(levels): return b')' + b'2\x86'*levels # of a pickle: tuples of themselves, small until they are hashed
+def shared(levels): return b')' + b'2\x86'*levels # of a pickle: tuples of themselves, small until hashed
 
 
-PICKLES = dict(key=b'}' + shared(60) + b'Ns', member=b'\x8f(' + shared(60) + b'\x90', frozen=b'(' + shared(60) + b'\x91')
-PICKLES |= dict(living=b'}\x8c\x06living' + shared(60) + b's', memo=b'Nr\xff\xff\xff\x0f', itself=b'](h\x00e')
+PICKLES = dict(key=b'}' + shared(60) + b'Ns', member=b'\x8f(' + shared(60) + b'\x90')
+PICKLES |= dict(frozen=b'(' + shared(60) + b'\x91')
+PICKLES |= dict(living=b'}\x8c\x06living' + shared(60) + b's', memo=b'Nr\xff\xff\xff\x0f')
+PICKLES |= dict(itself=b'](h\x00e')
 
 
 def pickles(folder):
@@ -168,7 +173,10 @@ def converted(folder, name):
 
 # ---- records
 
-ROWS = [dict(question=f'What is {k}+2?', answer=f'It is {k + 2}.\n#### {k + 2}', n=k, x=[k, .5]) for k in range(5)]
+def sum_of(k): return dict(question=f'What is {k}+2?', answer=f'It is {k + 2}.\n#### {k + 2}', n=k, x=[k, .5])
+
+
+ROWS = [*map(sum_of, range(5))]
 
 
 def table_bytes(rows, how):
@@ -335,7 +343,8 @@ def made(folder):
 
 
 def how_made(folder, name):
-    with in_place(folder, name, 'build/made'), contextlib.chdir(folder): return provenance.read_made('build/x.safetensors')
+    with in_place(folder, name, 'build/made'), contextlib.chdir(folder):
+        return provenance.read_made('build/x.safetensors')
 
 
 def durations(folder):
@@ -355,7 +364,8 @@ PARAMS |= dict(lists=dict(published=['llada_topp09_no_remask', 'v2_llada_topp09_
 LAPTOP = dict(run=dict(profile='laptop', steps=10), processes=dict(v1=dict(train_steps=40)))
 SMOKE = dict(run=dict(profile='smoke', steps=2))
 STORED = dict(outs=[dict(path='data/a.txt', md5='0'*32, hash='md5')])
-PIPELINE = dict(stages=dict(one=dict(cmd='remask-stage sample', deps=['params.yaml'], outs=[{'x': dict(remote='store')}])))
+PINNED = [{'x': dict(remote='store')}]
+PIPELINE = dict(stages=dict(one=dict(cmd='remask-stage sample', deps=['params.yaml'], outs=PINNED)))
 LOCK = dict(stages=dict(one=dict(cmd='x', outs=[dict(path='params.yaml', md5='0'*32)])))
 
 
@@ -391,18 +401,20 @@ SAMPLE = 'sample', 'data=plans', 'comparison=main', 'method=llada_topp09_no_rema
 
 
 def stage(folder, name):
-    with contextlib.chdir(folder): return run_quietly(SAMPLE), run_quietly(['train', 'data=plans', 'process=v1'])
+    train = 'train', 'data=plans', 'process=v1'
+    with contextlib.chdir(folder): return run_quietly(SAMPLE), run_quietly(train)
 
 
 def project_apart(folder):
     "With what is damaged at its top, so that all is in one folder"
     project(folder)
-    (folder/'sample.ipynb').write_bytes((folder/'nbs'/'experiments'/'plans'/'sample.ipynb').read_bytes())
-    for name in 'laptop', 'smoke': (folder/f'{name}.yaml').write_bytes((folder/'profiles'/f'{name}.yaml').read_bytes())
+    for path in *folder.glob('nbs/experiments/plans/sample.ipynb'), *folder.glob('profiles/*.yaml'):
+        (folder/path.name).write_bytes(path.read_bytes())
 
 
 def notebook(folder, name):
-    with in_place(folder, name, 'nbs/experiments/plans'), contextlib.chdir(folder): return run_quietly(SAMPLE)
+    at = 'nbs/experiments/plans'
+    with in_place(folder, name, at), contextlib.chdir(folder): return run_quietly(SAMPLE)
 
 
 def profile(folder, name):
@@ -420,10 +432,12 @@ def store_files(folder):
     (folder/'params.yaml').write_text('a: 1\n')
 
 
+STORE_READERS = {'data.dvc': store.untracked_files, 'dvc.yaml': store.pinned_stages}
+STORE_READERS |= {'dvc.lock': doctor.recorded_digests, 'requirements.lock': doctor.environment_faults}
+
+
 def stored(folder, name):
-    with contextlib.chdir(folder):
-        return dict({'data.dvc': store.untracked_files, 'dvc.yaml': store.pinned_stages,
-                     'dvc.lock': doctor.recorded_digests, 'requirements.lock': doctor.environment_faults})[name]()
+    with contextlib.chdir(folder): return STORE_READERS[name]()
 
 
 # ---- words of the command line
@@ -432,8 +446,7 @@ WORDS = {}
 WORDS['data'] = ['data', 'a.jsonl', '--to', 'out.jsonl', '--kind', 'jsonl', '--n-max', '8']
 WORDS['plans'] = ['plans', '--to', 'out.jsonl', '--n', '3', '--seed', '1']
 WORDS['profile'] = ['profile', 'smoke', '--force']
-WORDS['demo'] = ['demo', 'text', '--text', 'abc', '--score', 'psi', '--strength', '0.1', '--prompt', 'ab░', '--steps', '2',
-                 '--pause', '0']
+WORDS['demo'] = 'demo text --text abc --score psi --strength 0.1 --prompt ab░ --steps 2 --pause 0'.split()
 WORDS['methods'] = ['methods', '--to', 'page.md']
 WORDS['dependencies'] = ['dependencies', 'dvc.yaml']
 WORDS['stage'] = [*SAMPLE, 'steps=4', 'seeds=[1, 2]', 'overrides={}']
@@ -504,7 +517,8 @@ def models(folder):
     for name in MODEL: (folder/name).write_bytes((folder/'small'/name).read_bytes())
 
 
-MODEL = {'config.json': JSON, 'model.safetensors': PLAIN, 'tokenizer.json': JSON, 'tokenizer_config.json': JSON}
+MODEL = dict.fromkeys(('config.json', 'tokenizer.json', 'tokenizer_config.json'), JSON)
+MODEL |= {'model.safetensors': PLAIN}
 
 
 def inspected(folder, name):
@@ -521,7 +535,8 @@ def sound(folder, name):
     if fault: raise ValueError(f'{name}: {fault}')
 
 
-def plans_of(name, records, read, form=LINES): return Entry(put(name, form.dump(records)), read, {name: form}, json_told)
+def plans_of(name, records, read, form=LINES):
+    return Entry(put(name, form.dump(records)), read, {name: form}, json_told)
 
 
 def parameters(*names): return dict.fromkeys(names, CONFIG)
@@ -534,11 +549,12 @@ ENTRIES['resplan lines'] = plans_of('r.jsonl', RESPLAN, read_reading(readers.rea
 ENTRIES['house-gan'] = plans_of('h.json', HOUSEGAN, read_reading(readers.read_housegan), JSON)
 ENTRIES['any plans'] = plans_of('r.jsonl', RESPLAN, any_graphs)
 ENTRIES['remask data'] = plans_of('h.json', HOUSEGAN, converted, JSON)
-ENTRIES['matlab'] = Entry(put('data.mat', matlab(G2P)), read_reading(readers.read_graph2plan), {'data.mat': MAT}, share=1)
+READ_MATLAB, READ_PICKLE = map(read_reading, (readers.read_graph2plan, readers.read_resplan))
+ENTRIES['matlab'] = Entry(put('data.mat', matlab(G2P)), READ_MATLAB, {'data.mat': MAT}, share=1)
 ENTRIES['matlab packed'] = Entry(put('data.mat', MAT.dump(G2P)), any_graphs, {'data.mat': MAT}, share=1)
-ENTRIES['resplan pickle'] = Entry(pickles, read_reading(readers.read_resplan), {'ResPlan.pkl': PLAIN})
+ENTRIES['resplan pickle'] = Entry(pickles, READ_PICKLE, {'ResPlan.pkl': PLAIN})
 SMALL = {f'{name}.pkl': PLAIN for name in PICKLES}
-ENTRIES['pickles that grow'] = Entry(pickles, read_reading(readers.read_resplan), SMALL, share=1)
+ENTRIES['pickles that grow'] = Entry(pickles, READ_PICKLE, SMALL, share=1)
 ENTRIES['records'] = Entry(all_forms, records, FORMS, records_told, 25)
 ENTRIES['pairs'] = Entry(all_forms, pairs, FORMS, records_told)
 ENTRIES['tabbed pairs'] = Entry(put('p.txt', b'1+1\t2\n2+2\t4\n'), tabbed, {'p.txt': TEXTS})
@@ -553,7 +569,7 @@ ENTRIES['training curve'] = Entry(begun, curve, {'curve.jsonl': LINES}, None, 5)
 ENTRIES['metrics'] = Entry(results, compared, {'a.json': JSON}, json_told, 10, ('samples', 'process'))
 ENTRIES['how it was made'] = Entry(made, how_made, {'x.json': JSON}, json_told, 5)
 ENTRIES['durations'] = Entry(durations, times, {'durations.jsonl': LINES}, None, 5)
-NAMES = 'n_max', 'samples', 'seeds', 'steps', 'batch', 'cooldown', 'lr', 'ema', 'warmup', 'train_steps', 'source'
+NAMES = (*'n_max samples seeds steps batch cooldown lr ema warmup train_steps source'.split(),)
 ENTRIES['params.yaml'] = Entry(project, stage, parameters('params.yaml'), yaml_told, 15, NAMES)
 CONFIGS = parameters('laptop.yaml', 'smoke.yaml', 'params.yaml')
 ENTRIES['profiles'] = Entry(project_apart, profile, CONFIGS, yaml_told)
@@ -562,5 +578,5 @@ STORES = parameters('data.dvc', 'dvc.yaml', 'dvc.lock') | {'requirements.lock': 
 ENTRIES['store'] = Entry(store_files, stored, STORES, None)
 ENTRIES['command line'] = Entry(command_line, typed, AS_JSON, None, 25)
 ENTRIES['answers'] = Entry(asked, judged, {'asked.json': JSON})
-ENTRIES['model folder'] = Entry(models, inspected, MODEL, None, 2)
+ENTRIES['model folder'] = Entry(models, inspected, MODEL, None, 2, ('small',))
 ENTRIES['database'] = Entry(database, sound, {'mlflow.db': PLAIN})

@@ -1,9 +1,9 @@
-"""Try many damaged inputs: `python tests/faults.py 10000 0 counts.json`. A process of nobody reads them, watched by this one.
+"""Try many damaged inputs: `python tests/faults.py 10000 0`. Nobody's process reads, this one watches.
 
 clean: read like the valid input, or as another one where nothing in the format tells, or one sentence that
 names the file or parameter; raw: any other error; different: read as something else although a digest or
 the format itself tells; hang: over 10 seconds; death: the process ended, or grew by over a gigabyte."""
-import contextlib, json, os, pwd, resource, select, shutil, subprocess, sys, tempfile, warnings
+import contextlib, json, os, resource, select, shutil, subprocess, sys, tempfile, warnings
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -19,9 +19,9 @@ def names_something(message, words):
     return 0 < len(message) < 1000 and '\n' not in message.strip() and any(w in message for w in words)
 
 
-def sentence(message): # argparse prints how the command is used before its sentence
+def sentence(message): # argparse prints how the command is used before its sentence, transformers a bar
     *_, last = message.strip().split('\n')
-    return last if message.startswith('usage:') else message
+    return last if message.startswith(('usage:', 'Loading weights:')) else message
 
 
 class Reader:
@@ -78,7 +78,8 @@ def work(root):
         if k == 'ready': answer = 'ready'
         else:
             file, kind, said = readers[name].tried(int(k))
-            if grown() - before > GIGABYTE: kind, said, before = 'death', f'{grown() - before:,} bytes', grown()
+            if grown() - before > GIGABYTE:
+                kind, said, before = 'death', f'{grown() - before:,} bytes', grown()
             answer = file, kind, said
         answers.write(json.dumps(answer) + '\n')
 
@@ -99,11 +100,13 @@ class Worker:
     def __init__(self, root): self.root, self.child = root, None
 
     def start(self):
-        env = dict(os.environ, HOME=self.root, TMPDIR=self.root, PYTHONDONTWRITEBYTECODE='1', HF_HUB_OFFLINE='1',
-                   PYTHONPATH=f'{TESTS}:{TESTS.parent}', OMP_NUM_THREADS='1', MPLCONFIGDIR=self.root)
+        own = dict.fromkeys(('HOME', 'TMPDIR', 'MPLCONFIGDIR'), self.root)
+        own |= dict(PYTHONPATH=f'{TESTS}:{TESTS.parent}', PYTHONDONTWRITEBYTECODE='1', HF_HUB_OFFLINE='1')
+        env = os.environ | own | dict(OMP_NUM_THREADS='1')
         command = as_nobody([sys.executable, __file__, 'work', self.root])
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.child = subprocess.Popen(command, env=env, cwd=self.root, text=True, bufsize=1, start_new_session=True, **pipes)
+        how = dict(cwd=self.root, text=True, bufsize=1, start_new_session=True)
+        self.child = subprocess.Popen(command, env=env, **how, **pipes)
 
     def end(self):
         if self.child is None: return

@@ -1,5 +1,5 @@
 """Every method of the catalogue against a plain rewriting of its published step; every mutation is caught."""
-import ast, inspect, math, pathlib, types
+import ast, bisect, inspect, itertools, math, pathlib, types
 from itertools import product
 import pytest, torch
 from helpers import heldout_limit
@@ -9,7 +9,7 @@ from remask.policies import correctors, dependence, prism, ranked, remdm, ups
 from remask.core import sampler
 from remask.core.denoiser import Denoised
 from remask.methods.catalogue import CATALOGUE, METHOD_INFO
-from remask.core.sampler import CHOOSE, DRAW, KEEP, Noise, Process, sample
+from remask.core.sampler import CHOOSE, DRAW, KEEP, Noise, Process, nucleus, sample
 from remask.core.schedules import linear
 from remask.core.tokens import TokenSpace
 from remask.core.exact import markov, sudoku, tv_to_exact
@@ -756,3 +756,20 @@ def test_methods_called_exact_reach_the_exact_distribution_of_sudoku(name, grid_
     x = sample(proc, x, ts, m.policy, m.draw, Noise(0, torch.arange(N_GRIDS)), check=False)
     assert tv_to_exact(GRIDS, x) < grid_limit
     assert GRIDS.log_prob(x).isfinite().double().mean() > .9
+
+
+# ---- precision
+
+def drawn(logits, u, top_p): # the place of the token, from exact sums
+    order = sorted(range(len(logits)), key=lambda k: -logits[k])
+    p = [math.exp(logits[k]) for k in order]
+    total, sums = math.fsum(p), [0., *itertools.accumulate(p)]
+    kept = sum(below < top_p*total for below in sums[:-1])
+    return order[bisect.bisect_right(sums, u*sums[kept]) - 1]
+
+
+def test_many_tokens_of_little_probability_are_told_apart():
+    logits = torch.tensor([0., *([-20.]*20_000)])            # float32 would hold one in thirty of their sums
+    u = 1 - torch.linspace(2e-6, 4e-5, 7, dtype=torch.float64)
+    got = nucleus(.99999)(logits.expand(7, -1), u)
+    assert got.tolist() == [drawn(logits.tolist(), float(x), .99999) for x in u]

@@ -268,6 +268,22 @@ def scaled_weight(by):
     return weight
 
 
+def test_other_first_values_are_another_training_and_an_older_state_goes_on(tmp_path):
+    def begun(seed): return fit(fresh(seed=seed), SPACE, ROWS, constant(), 6, tmp_path, save_every=3)
+    fit(fresh(), SPACE, ROWS, constant(), 3, tmp_path, save_every=3)
+    with pytest.raises(ValueError, match='another training .different: start.'): begun(1)
+    tensors, about = open_tensors(tmp_path/'state.safetensors')
+    del about['definition']['start']
+    save_tensors(tmp_path/'state.safetensors', tensors, about)
+    begun(0)
+    assert open_tensors(tmp_path/'state.safetensors')[1]['step'] == 6
+
+
+def test_a_token_that_never_occurs_has_no_weight():
+    weights = token_weights(torch.tensor([[0, 0, 1]]), torch.arange(3), 5, 3)
+    assert weights.tolist() == [.5, 1., 0., 1., 1.]
+
+
 def test_functions_that_differ_in_what_they_closed_over_differ():
     one, two, again = (asked(weight=scaled_weight(by)) for by in (1, 2, 1))
     assert one == again and one['weight'] != two['weight']

@@ -117,7 +117,7 @@ def located(
     except TooMuch: raise
     except BAD_RECORD as e:
         why = f"{e} is missing" if isinstance(e, KeyError) else f"{e}" or type(e).__name__
-        raise ValueError(f"{path}, {place}: {why}; {remedy}") from e
+        raise ValueError(f"{path}, {place}: {why:.300}; {remedy}") from e
 
 # %% ../../nbs/1_core/01_files.ipynb #17d39527
 def read_whole(
@@ -418,7 +418,7 @@ def open_tensors(
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run `dvc pull`, or the stage that makes it") from None
     except (SafetensorError, ValueError, OSError, RecursionError) as e:
-        raise ValueError(f"{path}: not a whole safetensors file ({e}); {_AGAIN}") from None
+        raise ValueError(f"{path}: not a whole safetensors file ({e!s:.300}); {_AGAIN}") from None
     if digest is not None and digest != content_digest(tensors, about):
         raise ValueError(f"{path}: its contents are not what was written (another digest); {_AGAIN}")
     _check_finite(path, tensors)

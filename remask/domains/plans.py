@@ -468,7 +468,7 @@ def plans(
     start:int=0, # number of the first: plan k depends on (seed,k) alone
 )->Plans:
     "Draw floor plans; the same bytes on every machine"
-    if n < 1: raise ValueError(f"{n} plans asked for: ask for at least one")
+    if not 1 <= n <= 1_000_000: raise ValueError(f"{n} plans asked for: ask for 1 to 1,000,000")
     if seed < 0: raise ValueError(f"seed {seed}: name a number of at least 0")
     numbers = np.arange(start, start + n)
     blocks = np.split(numbers, range(4096, n, 4096))

@@ -166,7 +166,7 @@ class Room(NamedTuple):
 def _boxes(boxes):
     "Boxes (n,4) as floats; raise ValueError where one is empty or not finite"
     b = np.asarray(boxes, dtype=float)
-    if b.shape != (len(b), 4) or not (b[:, :2] < b[:, 2:]).all() or not np.isfinite(b).all():
+    if b.shape != (len(b), 4) or not (b[:, :2] < b[:, 2:]).all() or not (np.abs(b) < 1e100).all():
         raise ValueError("a box is not x0,y0,x1,y1 with x0<x1 and y0<y1")
     return b
 

@@ -544,7 +544,7 @@ def read_pairs(
     for f in files:
         for place, r in located_records(f):
             try: out.append(_pair(r, name))
-            except ValueError as e: raise ValueError(f"{f}, {place}: a record of {name} {e}") from None
+            except ValueError as e: raise ValueError(f"{f}, {place}: a record of {name} {e!s:.300}") from None
     return out
 
 # %% ../../nbs/3_domains/07_tasks.ipynb #3c2b1d15

@@ -37,6 +37,8 @@ def read_profile(
     known = sorted(p.stem for p in Path(folder).glob('*.yaml'))
     if name not in known: raise ValueError(f"{folder}: no profile {name!r:.60}; there is {', '.join(known)}")
     base, over = _values(folder, 'laptop'), _values(folder, name)
+    wrong = [key for key, v in over.items() if isinstance(base.get(key), dict) and not isinstance(v, dict)]
+    if wrong: raise ValueError(f'{folder}/{name}.yaml: `{wrong[0]}` is no section; write names and values')
     return _merged(base, over)
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #aa33f152
@@ -99,6 +101,7 @@ def write_params(
 )->dict: # all parameters, as they now are
     "Write values into params.yaml, and the records of what is compared and sampled"
     by_hand, _, _ = read_utf8(path).partition(_MARK)
+    parse_yaml(by_hand, path)                          # in one sentence, where it is none
     with located(path, 'its sections', 'correct them'):
         params = yaml_round_trip().load(by_hand)
         _put(params, values)

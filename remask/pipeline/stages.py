@@ -296,7 +296,7 @@ def log_duration(
 def _entry(line): # -> (stage, given), seconds
     record = json.loads(line)
     given = sorted(record['given'].items())
-    return (record['stage'], str(given)), float(record['seconds'])
+    return (str(record['stage']), str(given)), float(record['seconds'])
 
 def _entries(path):
     "{(stage, given): seconds} of the latest runs, in their order, and the number of damaged lines"
