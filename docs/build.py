@@ -1,7 +1,11 @@
 """Write the pages of the site into build/site: `python docs/build.py`, which `make site` runs.
 
-Nothing is written here that is not in README.md, docs/pages, LOG.md, the notebooks, or the docstrings."""
-import functools, importlib, inspect, pathlib, posixpath, re, shutil
+    found = sections()
+    write_readme(found)
+    front = ['index.md', *pages_of(PROJECT), {'Changes': 'changelog.md'}, {'Contributing': 'contributing.md'}]
+    nav = {'Start': front, 'Concepts': named('glossary'), 'Methods': write_methods(found)}
+    nav |= {'How-to': pages_of(HOW_TO), 'Notebooks': write_notebooks(), 'API': write_library()}
+    nav['Reliability'] = write_reliability()
 import matplotlib.pyplot as plt, nbformat, remask, torch, yaml
 from nbconvert import MarkdownExporter
 from nbdev.showdoc import BasicMarkdownRenderer, show_doc
@@ -414,6 +418,32 @@ def write_log(log):
     return ['log/index.md', *nav]
 
 
+# ---- damaged inputs
+
+CLASSES = {}
+CLASSES['clean'] = 'read correctly, or refused in one sentence that names the file or the parameter'
+CLASSES['raw'] = 'any other error'
+CLASSES['different'] = 'read as something else, although a digest or the format tells'
+CLASSES['hang'] = 'not done after 10 seconds'
+CLASSES['death'] = 'the process ended, or grew by more than a gigabyte'
+RELIABILITY = (
+    'Small valid inputs are damaged, bits, bytes, lengths, numbers, fields, nesting and encodings, and given '
+    'to everything that reads something from outside. `make faults` does it again and writes these counts. '
+    'Besides, trainings, writes and stages are killed at any moment and end in the same bytes when they are '
+    'run again; the tests are `tests/test_faults.py` and those it names.')
+
+
+def write_reliability():
+    "The counts that `make faults` wrote"
+    counts = json.loads((ROOT/'docs'/'faults.json').read_text())
+    total = {kind: sum(of_entry[kind] for of_entry in counts.values()) for kind in CLASSES}
+    rows = [[name, *of_entry.values()] for name, of_entry in counts.items()] + [['all', *total.values()]]
+    figures = table(['what is read', *CLASSES], [map(str, cells) for cells in rows])
+    meaning = table(['class', 'meaning'], CLASSES.items())
+    write('reliability.md', '\n\n'.join(['# Reliability', RELIABILITY, figures, meaning]))
+    return 'reliability.md'
+
+
 # ---- all of it
 
 def main():
@@ -425,6 +455,7 @@ def main():
     front = ['index.md', *pages_of(PROJECT), {'Changes': 'changelog.md'}, {'Contributing': 'contributing.md'}]
     nav = {'Start': front, 'Concepts': named('glossary'), 'Methods': write_methods(found)}
     nav |= {'How-to': pages_of(HOW_TO), 'Notebooks': write_notebooks(), 'API': write_library()}
+    nav['Reliability'] = write_reliability()
     nav['Log'] = write_log((ROOT/'LOG.md').read_text())
     config = dict(INHERIT='../../docs/mkdocs.yml', nav=[{title: pages} for title, pages in nav.items()])
     (SITE/'mkdocs.yml').write_text(yaml.safe_dump(config, sort_keys=False))

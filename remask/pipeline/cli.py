@@ -160,8 +160,11 @@ def inspect(
     missing = _missing_package()
     if missing: raise ValueError(f"needs the package {missing}: pip install 'remask[hub]'")
     from remask.lm.hub import load_hub
-    try: return load_hub(what, trust_remote_code=trust, dtype=dtype, **facts).described() # type: ignore[operator]
-    except (TypeError, AttributeError, LookupError, ArithmeticError) as e: # what a damaged configuration causes
+    try:
+        hub = load_hub(what, trust_remote_code=trust, dtype=dtype, **facts)
+        return hub.described() # type: ignore[operator]
+    except (ValueError, OSError): raise
+    except Exception as e: # tokenizers and transformers have no common error
         raise ValueError(f"{what}: one of its configuration files is damaged ({e}); get it again") from None
 
 # %% ../../nbs/7_pipeline/09_cli.ipynb #45268bb1

@@ -8,6 +8,7 @@ __all__ = ['read_profile', 'edited_values', 'write_params', 'use_profile']
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #9c15516c
 from pathlib import Path
 from typing import Any
+from ruamel.yaml import YAMLError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ..core.files import located, read_utf8, write_whole
 from ..methods.published import compared
@@ -90,6 +91,10 @@ def _records(params): # the generated sections
     return dict(methods=methods) | sections
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #08402b89
+def _with_comments(text): # YAML 1.2, stricter than what reads the parameters
+    try: return yaml_round_trip().load(text)
+    except YAMLError as e: raise ValueError(f'{e}'.partition('\n')[0]) from None
+
 def _generated(page, path): # the records, each in one line
     records, lines = _records(parse_yaml(page, path)), CommentedMap()
     for name, some in records.items(): lines[name] = CommentedMap({k: _flow(v) for k, v in some.items()})
@@ -103,7 +108,7 @@ def write_params(
     by_hand, _, _ = read_utf8(path).partition(_MARK)
     parse_yaml(by_hand, path)                          # in one sentence, where it is none
     with located(path, 'its sections', 'correct them'):
-        params = yaml_round_trip().load(by_hand)
+        params = _with_comments(by_hand)
         _put(params, values)
         page = yaml_text(params)
         text = f'{page}{_MARK}{_NOTE}{_generated(page, path)}'

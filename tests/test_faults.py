@@ -1,0 +1,159 @@
+"""Damaged inputs, kills, full disks and two runs at once; `make faults` runs the long form, with its counts.
+
+What is damaged is in damage.py, what reads it in fault_entries.py, how it is watched in faults.py. Kills of
+a training are in test_train.py, of a write in test_files.py, flipped bits of the store, the cache of DVC and
+the database in test_doctor.py, of checkpoints and tables in test_files.py, programs in test_programs.py."""
+import errno, json, os, random, signal, subprocess, sys, time
+from collections import Counter
+from pathlib import Path
+import pyarrow as pa, pytest, torch
+from pyarrow import parquet
+from remask.core import files
+from remask.core.files import open_tensors, read_records, save_tensors
+from faults import CLASSES, campaign, record
+
+ROOT = Path(__file__).parents[1]
+COUNTS = ROOT/'docs'/'faults.json'
+SHORT, LONG = 250, 10_000
+SLOW = {'model folder', 'database', 'matlab', 'matlab packed', 'pickles that grow', 'training state'}
+
+
+def bad(counts): return {k: n for k, n in sum(counts.values(), Counter()).items() if k != 'clean'}
+
+
+def test_no_damaged_input_is_read_as_something_else_or_ends_in_more_than_a_sentence():
+    from fault_entries import ENTRIES
+    counts, found = campaign(SHORT, seed=10**6, names=set(ENTRIES) - SLOW)
+    assert not bad(counts), found
+
+
+@pytest.mark.slow
+def test_ten_thousand_damaged_inputs():
+    counts, found = campaign(LONG, seed=0)
+    files.save_json(ROOT/'reports'/'faults.json', record(counts), indent=1)
+    assert not bad(counts), found
+    assert sum(map(Counter.total, counts.values())) >= .98*LONG
+
+
+def test_the_figures_of_the_documentation_are_of_a_long_form_without_faults():
+    counts = json.loads(COUNTS.read_text())
+    assert all(tuple(of_entry) == CLASSES for of_entry in counts.values())
+    assert sum(of_entry['clean'] for of_entry in counts.values()) >= .98*LONG
+    assert not any(of_entry[kind] for of_entry in counts.values() for kind in CLASSES[1:])
+
+
+# ---- tables that are small until they are read
+
+def bomb(): # 20,000 rows that name one text of a megabyte
+    rows = pa.array([0]*20_000, pa.int32())
+    return pa.table(dict(a=pa.DictionaryArray.from_arrays(rows, ['x'*2**20])))
+
+
+def as_parquet(path): parquet.write_table(bomb(), path)
+
+
+def as_arrow(path):
+    with pa.ipc.new_file(path, bomb().schema) as writer: writer.write_table(bomb())
+
+
+def in_lists(path): # the same within a list, which Parquet packs as well
+    rows = [['x'*2**20]]*300
+    parquet.write_table(pa.table(dict(a=rows)), path)
+
+
+@pytest.mark.parametrize('write', [as_parquet, as_arrow, in_lists])
+def test_a_table_of_one_long_text_is_refused_by_what_it_stands_for(tmp_path, write):
+    path = tmp_path/('a.arrow' if write is as_arrow else 'a.parquet')
+    write(path)
+    assert path.stat().st_size < 3_000_000
+    with pytest.raises(files.TooMuch, match='a.(arrow|parquet): has .* bytes unpacked'): read_records(path)
+
+
+def test_what_dictionaries_stand_for_is_read(tmp_path):
+    words = pa.array(['b', None, 'é', 'b']).dictionary_encode()
+    numbers = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1, 0]), pa.array([1.5, 2.]))
+    table = pa.table(dict(w=words, n=numbers, l=[['a'], [], None, ['a', 'b']]))
+    parquet.write_table(table, tmp_path/'a.parquet')
+    assert read_records(tmp_path/'a.parquet') == table.to_pylist()
+
+
+# ---- a disk that is full
+
+@pytest.mark.parametrize('step', ['write', 'fsync', 'replace'])
+def test_a_full_disk_keeps_the_file_that_was_there_and_leaves_no_other(tmp_path, monkeypatch, step):
+    save_tensors(tmp_path/'a.safetensors', dict(x=torch.ones(3)), {})
+    def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')
+    if step == 'write': monkeypatch.setattr(files, '_fill', full)
+    else: monkeypatch.setattr(os, step, full)
+    with pytest.raises(OSError, match='a.safetensors could not be written .No space left') as e:
+        save_tensors(tmp_path/'a.safetensors', dict(x=torch.zeros(3)), {})
+    monkeypatch.undo()
+    assert '\n' not in str(e.value) and [p.name for p in tmp_path.iterdir()] == ['a.safetensors']
+    assert open_tensors(tmp_path/'a.safetensors')[0]['x'].tolist() == [1, 1, 1]
+
+
+# ---- stages that are killed, and two at once
+
+STAGES = ['prepare data=plans', 'corpus text=teacher', 'puzzles', 'tasks quiz=arithmetic']
+OUTPUTS = 'build/prepare/**/*.*', 'build/text/**/*.*', 'build/puzzles/**/*.*', 'build/tasks/**/*.*'
+
+
+def contents(at): return {str(p.relative_to(at)): p.read_bytes() for glob in OUTPUTS for p in at.glob(glob)}
+
+
+def start(at, words):
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = os.environ | dict(PATH=path, PYTHONPATH=str(at))
+    how = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(['remask-stage', *words.split()], cwd=at, env=env, **how)
+
+
+@pytest.fixture(scope='module')
+def smoke(tmp_path_factory):
+    "The project at the sizes of `smoke`"
+    from test_places import place, run
+    at = place(tmp_path_factory.mktemp('killed'))
+    run(at, 'git', 'init', '-q')
+    pull = 'from remask.pipeline.store import pull; pull()'
+    for words in ['remask', 'profile', 'smoke', '--force'], [sys.executable, '-c', pull]:
+        code, printed = run(at, *words, PYTHONPATH=str(at))
+        assert code == 0, printed
+    return at
+
+
+def killed_after(at, words, seconds):
+    "Start a stage and kill it, with its kernel, at a moment; return whether it was still running"
+    stage = start(at, words)
+    try: stage.wait(seconds)
+    except subprocess.TimeoutExpired: pass
+    running = stage.poll() is None
+    if running: os.killpg(stage.pid, signal.SIGKILL)
+    stage.communicate()
+    return running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('words', STAGES)
+def test_a_killed_stage_ends_in_the_same_bytes(smoke, words):
+    began = time.monotonic()
+    assert start(smoke, words).communicate()[1] is not None
+    took, whole = time.monotonic() - began, contents(smoke)
+    rng = random.Random(words)
+    killed = [killed_after(smoke, words, rng.uniform(.3, .95)*took) for _ in range(6)]
+    after = contents(smoke)
+    assert any(killed) and whole and all(whole[name] == data for name, data in after.items() if name in whole)
+    stage = start(smoke, words)
+    assert stage.communicate() and stage.returncode == 0
+    parts = [p for p in smoke.glob('build/**/*.part')]
+    for p in parts: p.unlink()
+    assert contents(smoke) == whole and all(p.name.startswith('.') for p in parts)
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_stage_at_once_leave_what_one_leaves(smoke):
+    words = STAGES[0]
+    start(smoke, words).communicate()
+    whole = contents(smoke)
+    both = [start(smoke, words) for _ in range(2)]
+    for stage in both: stage.communicate()
+    assert contents(smoke) == whole and 0 in [stage.returncode for stage in both]
