@@ -100,6 +100,7 @@ def _generated(page, path): # the records, each in one line
     for name, some in records.items(): lines[name] = CommentedMap({k: _flow(v) for k, v in some.items()})
     return yaml_text(lines, width=1000)
 
+# %% ../../nbs/7_pipeline/05_profiles.ipynb #e2030ba6
 def write_params(
     values:dict, # of a profile; {} leaves them as they are
     path:str|Path='params.yaml',
@@ -122,6 +123,7 @@ def _overwritten(path, edited, present): # the message
     return (f"{path}: {names} differ from profiles/{present}.yaml and would be overwritten: "
             f"change the profile instead, or repeat with --force")
 
+# %% ../../nbs/7_pipeline/05_profiles.ipynb #b20c3e76
 def use_profile(
     name:str|None=None, # laptop, smoke, paper; None: only write the records
     path:str|Path='params.yaml',
