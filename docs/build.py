@@ -1,11 +1,8 @@
 """Write the pages of the site into build/site: `python docs/build.py`, which `make site` runs.
 
-    found = sections()
-    write_readme(found)
-    front = ['index.md', *pages_of(PROJECT), {'Changes': 'changelog.md'}, {'Contributing': 'contributing.md'}]
-    nav = {'Start': front, 'Concepts': named('glossary'), 'Methods': write_methods(found)}
-    nav |= {'How-to': pages_of(HOW_TO), 'Notebooks': write_notebooks(), 'API': write_library()}
-    nav['Reliability'] = write_reliability()
+Nothing is written here that is not in README.md, docs/pages, LOG.md, the notebooks, the docstrings, or what
+`make faults` counted."""
+import functools, importlib, inspect, json, pathlib, posixpath, re, shutil
 import matplotlib.pyplot as plt, nbformat, remask, torch, yaml
 from nbconvert import MarkdownExporter
 from nbdev.showdoc import BasicMarkdownRenderer, show_doc

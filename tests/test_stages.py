@@ -18,7 +18,8 @@ for name, d in DVC['stages'].items(): # a stage for each entry of a section, wri
     if 'foreach' not in d: continue
     section = d['foreach'][2:-1]
     items = {KEY[section]: d['foreach']} if section in KEY else dict(PARAMS['lists'])
-    if section == 'sampled': items = {k: sorted({r[k] for r in PARAMS[section].values()}) for k in SAMPLED}
+    if section in stages.SAMPLED:
+        items = {k: sorted({r[k] for r in PARAMS[section].values()}) for k in SAMPLED}
     DVC['stages'][name] = d['do'] | dict(matrix=items)
 NOTEBOOK = {s: re.match(r'remask-stage (\w+)', d['cmd']).group(1) for s, d in DVC['stages'].items()}
 STAGES = sorted(set(NOTEBOOK.values()))
