@@ -503,7 +503,7 @@ def test_the_front_page(tmp_path_factory, command):
 
 @pytest.mark.slow
 def test_a_change_that_trains_the_same_is_recorded(tmp_path):
-    at, module = clone(tmp_path/'remask'), 'remask/loss.py'
+    at, module = clone(tmp_path/'remask'), 'remask/core/loss.py'
     shell(at, 'make pull')
     (at/module).write_text((at/module).read_text() + '# a remark\n')
     names = ' '.join(store.pinned_stages(at/'dvc.yaml'))

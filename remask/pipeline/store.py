@@ -23,10 +23,14 @@ def _in_store(out): return isinstance(out, dict) and {'remote': 'store'} in out.
 def pinned_stages(
     path:str|Path='dvc.yaml',
 )->list: # names
-    "List the stages that have an output in the project's store"
+    "List the stages whose result is in the project's store, as `dvc.lock` beside it says"
+    lock = Path(path).with_name('dvc.lock')
+    with located(lock, 'its stages', 'get the file again'):
+        recorded = {name.partition('@')[0] for name in read_yaml(lock)['stages']}
     def is_pinned(stage): return any(map(_in_store, stage.get('do', stage).get('outs', ())))
     with located(path, 'its stages', 'get the file again'):
-        return [name for name, stage in read_yaml(path)['stages'].items() if is_pinned(stage)]
+        stages = read_yaml(path)['stages']
+        return [name for name, stage in stages.items() if is_pinned(stage) and name in recorded]
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #4c122c74
 def _place(md5, store='.dvcstore'): return Path(store)/'files/md5'/md5[:2]/md5[2:]
