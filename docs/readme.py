@@ -84,10 +84,10 @@ FINDINGS = [
     '{heldout_edge}.',
     '**A better network needs less repair.** Trained without class weights and sampled without any '
     'remasking, it reaches {plain_inside} and {plain_edge}.',
-    '**Evaluations are best spent on repairing what a trained score finds wrong.** Sums answered right in 8 '
-    'evaluations: {answers_stream} when six write and two repair what a dual stream doubts, '
-    '{answers_stream_none} without remasking, {answers_stream_compete} when tokens compete by their '
-    'probability.',
+    '**At temperature 1, evaluations are well spent on repairing what a trained score finds wrong.** Sums '
+    'answered right in 8 evaluations: {answers_stream} when six write and two repair what a dual stream '
+    'doubts, {answers_stream_none} without remasking, {answers_stream_compete} when tokens compete by their '
+    'probability. At temperature 0, where fewer tokens are wrong, the comparison has not been made.',
 ]
 SITUATIONS = [
     ('Samples must keep the distribution (plans, molecules)',

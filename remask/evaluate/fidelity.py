@@ -12,7 +12,6 @@ import numpy as np, pandas as pd
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from .compare import HELDOUT, cell, interval, markdown
-from ..core.plot import colour
 
 # %% ../../nbs/6_evaluate/08_fidelity.ipynb #23454c05
 def metric_units(
@@ -148,14 +147,15 @@ def budget_text(
     return '\n'.join(lines)
 
 # %% ../../nbs/6_evaluate/08_fidelity.ipynb #4cad120e
-_LABEL = dict(xytext=(5, 4), textcoords='offset points', fontsize=8)
+_LABEL = dict(textcoords='offset points', fontsize=8, color='0.2')
 
-def _draw_method(ax, row, named): # its point with the interval, and its name
-    tone = colour(row.method) if named else '0.7'
+def _draw_method(ax, row, named, middle): # its point, interval and name; the name towards the middle
+    tone = 'C3' if named else '0.7'
     below = [row.distance - row.low]
     above = [row.high - row.distance]
     ax.errorbar(row.nfe, row.distance, [below, above], fmt='o', ms=5, lw=.8, color=tone)
-    if named: ax.annotate(row.method, (row.nfe, row.distance), color=tone, **_LABEL)
+    side, shift = ('left', 6) if row.nfe < middle else ('right', -6)
+    if named: ax.annotate(row.method, (row.nfe, row.distance), (shift, 4), ha=side, **_LABEL)
 
 # %% ../../nbs/6_evaluate/08_fidelity.ipynb #524509b8
 def plot_fidelity(
@@ -167,7 +167,8 @@ def plot_fidelity(
     if ax is None: _, ax = plt.subplots(figsize=(7, 4.5))
     shown = fidelity_front(table) if named is None else [*named]
     methods = table[table.method != HELDOUT]
-    for row in methods.itertuples(index=False): _draw_method(ax, row, row.method in shown)
+    middle = (methods.nfe.min()*methods.nfe.max())**.5      # of a logarithmic axis
+    for row in methods.itertuples(index=False): _draw_method(ax, row, row.method in shown, middle)
     own = table.distance[table.method == HELDOUT]
     for distance in own: ax.axhline(distance, color='0.4', ls='--', lw=.8)
     ax.set(xscale='log', yscale='log')
