@@ -121,8 +121,10 @@ def test_the_three_questions_after_no_effect(key, arch, want):
     assert sum('Open:' in a for a in answers) == 2
 
 
-def test_questions_are_asked_only_where_there_was_no_effect():
-    assert not any('Open:' in r for r in verdict(record(arch=60))['reasons'])
+def test_questions_are_asked_for_every_outcome_but_success():
+    assert not any('Open:' in r for r in verdict(record())['reasons'])
+    for missed in dict(arch=60), dict(arch=40), dict(div=.9), dict(inside=.8):
+        assert sum('Open:' in r for r in verdict(record(**missed))['reasons']) == 3, missed
     with pytest.raises(ValueError, match='no question sigmas'):
         verdict(record(arch=40), evidence=dict(sigmas=record()))
 

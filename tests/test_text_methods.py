@@ -1,8 +1,9 @@
 """Methods for text: scores preserve the count of unmasked positions; the demo prints each step."""
-import re
+import pathlib, re
 import pytest, torch
 
 from remask.pipeline import cli
+from remask.pipeline.demo import REMASKED, UNMASKED, coloured
 from remask.core.denoiser import Denoiser
 from remask.core.files import save_net
 from remask.core.fast import NFECounter
@@ -137,17 +138,16 @@ def test_checkpoints_that_are_missing_or_of_another_text_are_named(nets, tmp_pat
 def plain(shown): return re.sub('\x1b\\[[0-9]+[mA]', '', shown)
 
 
-def test_the_demo_prints_every_step_and_ends_with_the_text(nets, capsys, monkeypatch):
+def test_the_demo_ends_with_the_text_and_keeps_the_prompt(nets, capsys, monkeypatch):
     monkeypatch.chdir(nets.folder.parents[2])
-    choices = ['--prompt', 'a░░░b░', '--steps', '5', '--pause', '0', '--score', 'own_errors']
-    cli.main(['demo', 'text', '--text', 'abc', *choices])
-    *steps, _, end = plain(capsys.readouterr().out).split('\n')[:7]
-    assert len(steps) == 5 and all(s[0] == 'a' and s[4] == 'b' for s in steps)
-    assert '░' in steps[0] and '░' not in steps[4]
+    pathlib.Path('params.yaml').write_text('{}')        # it is the folder of a project
+    cli.main(['demo', 'text', '--text', 'abc', '--prompt', 'a░░░b░', '--steps', '5'])
+    shown = capsys.readouterr()
+    row, rest = shown.out.split('\n', 1)
+    assert row[0] == 'a' and row[4] == 'b' and '░' not in row
+    assert '5 steps' in rest and 'step 5: ' in shown.err and ' 0 masked' in shown.err
     with pytest.raises(SystemExit): cli.main(['demo', 'text', '--text', 'abc', '--prompt', 'a#'])
     assert "character '#' at position 1" in capsys.readouterr().err
-    with pytest.raises(SystemExit): cli.main(['demo', 'text', '--text', 'abc', '--strength', '2'])
-    assert 'randomness_strength=2.0' in capsys.readouterr().err
 
 
 def test_watch_marks_unmasked_and_remasked_positions(nets):
@@ -163,7 +163,8 @@ def test_watch_marks_unmasked_and_remasked_positions(nets):
 
 
 def test_a_coloured_text_has_the_same_characters():
-    text, new, lost = 'to be\nor not', [1, 0]*6, [0, 1]*6
-    shown = cli.painted(text, new, lost, width=5)
-    assert plain(shown).replace('\n', '') == text.replace('\n', '↵')
+    lines = [[(c, k) for k, c in enumerate('to be')], [(c, k + 5) for k, c in enumerate(' or not')]]
+    marks = [UNMASKED, REMASKED]*6
+    shown = coloured(lines, marks)
+    assert plain(shown) == 'to be\n or not'
     assert shown.count('\x1b[42m') == 6 and shown.count('\x1b[41m') == 6

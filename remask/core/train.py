@@ -202,12 +202,17 @@ def save_state(
     save_tensors(path, t, dict(step=step, seconds=seconds, definition=defined))
 
 # %% ../../nbs/1_core/11_train.ipynb #69d39a2c
+def _has_values(params, tensors): # the network is in memory as the state left it
+    return all(p.detach().cpu().equal(tensors['net.' + k]) for k, p in params.items())
+
 def _refuse_others(path, tensors, about, params, defined): # a state of another training
     have = {k: v.shape for k, v in tensors.items() if k.startswith('net.')}
     if have != {'net.' + k: p.shape for k, p in params.items()}:
         raise ValueError(f"{path}: is the state of another network; delete it to start afresh")
     if defined is None: return
-    differ = ', '.join(changed(Path(path), about, defined))
+    differ = [*changed(Path(path), about, defined)]
+    if differ == ['start'] and _has_values(params, tensors): return
+    differ = ', '.join(differ)
     if differ: raise ValueError(f"{path}: is the state of another training (different: {differ}): "
                                 "call `resume` first, or name another folder")
 
@@ -220,6 +225,8 @@ def load_state(
     "Read what `save_state` wrote into parameters, their averages and their optimiser"
     t, meta = open_tensors(path)
     _refuse_others(path, t, meta, params, defined)
+    began = (meta.get('definition') or {}).get('start')
+    if defined and began: defined['start'] = began       # the values it began with are those of the state
     step = torch.tensor(float(meta['step']))
     with torch.no_grad():
         for k, p in params.items():

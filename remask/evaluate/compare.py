@@ -35,10 +35,12 @@ def _check_record(r):
     if wrong: raise ValueError(f'{wrong[0]!r:.60} is no number')
 
 def _read(path): # one record
-    with located(path, 'its record', 'evaluate that method again'):
-        record = read_json(path)
-        _check_record(record)
-        return record
+    try:
+        with located(path, 'its record', 'evaluate that method again'):
+            record = read_json(path)
+            _check_record(record)
+            return record
+    except OSError as e: raise ValueError(f'{e}; evaluate that method again') from None
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #ecbd03d8
 def read_metrics(

@@ -26,7 +26,8 @@ def pinned_stages(
     "List the stages whose result is in the project's store, as `dvc.lock` beside it says"
     lock = Path(path).with_name('dvc.lock')
     with located(lock, 'its stages', 'get the file again'):
-        recorded = {name.partition('@')[0] for name in read_yaml(lock)['stages']}
+        names = read_yaml(lock)['stages']
+        recorded = {name.partition('@')[0] for name in names}
     def is_pinned(stage): return any(map(_in_store, stage.get('do', stage).get('outs', ())))
     with located(path, 'its stages', 'get the file again'):
         stages = read_yaml(path)['stages']
