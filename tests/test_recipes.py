@@ -70,6 +70,8 @@ FRONT = [
     'make answers',
     'make ablations',
 ]
+SAMPLED_AGAIN = 'make record SAMPLE=1'
+OF_MINE = 'make record DATA=mine'
 EXPERIMENTS = [
     'dvc exp run --temp -n first compare',
     'dvc exp run --queue -n second -S run.steps=10 compare',
@@ -115,7 +117,7 @@ FOREIGN_MODEL = 'The real LLaDA'   # followed by `test_the_page_of_the_real_llad
 
 
 def test_every_command_is_followed_by_a_test():
-    known = {*FRONT, *OTHERS, *DEMOS, *NOT_HERE}
+    known = {*FRONT, SAMPLED_AGAIN, OF_MINE, *OTHERS, *DEMOS, *NOT_HERE}
     for title in [*FOLLOWED, FOREIGN_MODEL]: known |= set(commands(sections()[title]))
     rules = re.compile(
         '<!-- methods -->.*<!-- end of methods -->', re.S
@@ -443,6 +445,8 @@ def test_comparing_on_your_own_plans(project):
     assert 'llada_topp09_remdm_confidence_tsw05' in page
     about = open_tensors(project/'build/prepare/mine/tokens.safetensors')[1]
     assert about['source'] == 'inputs/mine.jsonl' and lock(project)['train@mine-v1']
+    assert 'rank correlation' in shell(project, OF_MINE)
+    assert (project/'reports'/'mine-record'/'fidelity.md').exists()
 
 
 # ---- where the store cannot be read
@@ -496,7 +500,7 @@ def test_pulling_a_text_that_was_never_trained_is_no_failure(project):
 # ---- the front page and the rest
 
 @pytest.mark.slow
-@pytest.mark.parametrize('command', FRONT)
+@pytest.mark.parametrize('command', [*FRONT, SAMPLED_AGAIN])
 def test_the_front_page(tmp_path_factory, command):
     at = clone(tmp_path_factory.mktemp('front')/'remask')
     shell(at, 'remask profile smoke')

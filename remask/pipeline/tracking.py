@@ -85,6 +85,7 @@ def check_database(
 def open_experiment(
     root:str|Path, # folder of mlruns/, which is created if it is missing
     name:str,
+    about:str='', # Markdown shown on its page; '': what stands there stays
 )->Experiment:
     "Open an experiment; create it and its store if they are missing"
     home = _project(root)/'mlruns'
@@ -96,6 +97,7 @@ def open_experiment(
         client = MlflowClient(_address(db))
         id = _experiment_id(client, name)
         client.set_experiment_tag(id, KIND, 'custom_model_development')
+        if about: client.set_experiment_tag(id, NOTE, about)
     return Experiment(client, id, home/'artifacts'/name)
 
 # %% ../../nbs/7_pipeline/02_tracking.ipynb #9aa771d9
