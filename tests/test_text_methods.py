@@ -3,11 +3,11 @@ import pathlib, re
 import pytest, torch
 
 from remask.pipeline import cli
-from remask.pipeline.demo import REMASKED, UNMASKED, coloured
+from remask.pipeline.demo import REMASKED, REPLACED, UNMASKED, coloured, marks_of
 from remask.core.denoiser import Denoiser
 from remask.core.files import save_net
 from remask.core.fast import NFECounter
-from remask.methods.text_checkpoints import READINGS, SCORES, Watch, load_text_checkpoints, text_method
+from remask.methods.text_checkpoints import READINGS, SCORES, load_text_checkpoints, text_method
 from remask.methods.generation import generate_rows
 from remask.core.schedules import linear, uniform_grid
 from remask.domains.text import Vocabulary, infill
@@ -150,16 +150,17 @@ def test_the_demo_ends_with_the_text_and_keeps_the_prompt(nets, capsys, monkeypa
     assert "character '#' at position 1" in capsys.readouterr().err
 
 
-def test_watch_marks_unmasked_and_remasked_positions(nets):
-    watch, steps = Watch(VOCAB), []
-    def both(st, x, keep):
-        watch(st, x, keep)
-        steps.append((int(st.masked[0].sum()), (x[0] != VOCAB.mask).sum().item()))
-    write(nets, score='chance', callback=both)
-    for (text, marks), (masked, unmasked) in zip(watch.frames, steps):
-        assert len(text) == len(marks) == L and L - text.count('░') == unmasked
-        assert unmasked == L - masked + marks.count(1) - marks.count(3)
-    assert any(3 in marks for _, marks in watch.frames)
+def test_marks_count_what_each_step_unmasked_and_remasked(nets):
+    steps = []
+    def note(st, x, keep):
+        marks = marks_of(st, x, VOCAB.mask).tolist()
+        before, after = int(st.masked[0].sum()), int((x[0] == VOCAB.mask).sum())
+        assert after == before - marks.count(UNMASKED) + marks.count(REMASKED)
+        changed = (x != st.x)[0] & ~st.masked[0] & (x != VOCAB.mask)[0]
+        assert marks.count(REPLACED) == int(changed.sum())
+        steps.append(marks)
+    write(nets, score='chance', callback=note)
+    assert any(REMASKED in marks or REPLACED in marks for marks in steps)
 
 
 def test_a_coloured_text_has_the_same_characters():

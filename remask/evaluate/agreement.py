@@ -80,7 +80,7 @@ def reversals(
     level:float=.999, # of both tests
     seeds:int=5, # of the published table
 )->pd.DataFrame: # higher, lower (as published), published difference, ours; the largest first
-    "List the pairs of methods whose order is surely the opposite of the published one"
+    "List the pairs of methods whose order is significantly the opposite of the published one"
     table = published[published.metric == metric].set_index('method')
     ours = _per_seed(records, metric)
     rows = []

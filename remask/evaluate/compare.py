@@ -366,11 +366,11 @@ def gains(
 def dominates(
     a:dict, b:dict, # records
 )->bool:
-    "Tell whether one method loses to another nowhere on the front and surely wins somewhere"
+    "Tell whether one method loses to another nowhere on the front and wins significantly somewhere"
     d = gains(a, b)
     never_worse = (d.gain >= 0).all()
-    surely_better = (d.low > 0).any()
-    return bool(never_worse and surely_better)
+    clearly_better = (d.low > 0).any()
+    return bool(never_worse and clearly_better)
 
 # %% ../../nbs/6_evaluate/04_compare.ipynb #2fd54df5
 WORST = (0, .5, float(np.log(2)))

@@ -64,7 +64,8 @@ def criterion(
     return about | dict(passed=passed, sure=sure, interval=ends)
 
 # %% ../../nbs/6_evaluate/05_criteria.ipynb #5f99d673
-_PASSED = {(True, True): 'yes', (True, False): 'yes, not surely', (False, False): 'no'} # by (passed, sure)
+# by (passed, passed with the whole interval)
+_PASSED = {(True, True): 'yes', (True, False): 'yes, not significantly', (False, False): 'no'}
 
 def _text(c, key): # the entry of a criterion, a number or (low, high), as text
     numbers = np.atleast_1d(c[key])

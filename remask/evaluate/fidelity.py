@@ -104,7 +104,7 @@ def nearest_within(
     table:pd.DataFrame, # what `fidelity` returned
     nfe:float, # the most function evaluations a sample may take
 )->list: # method ids, the nearest first
-    "Name the nearest method of at most so many evaluations, and those that are not surely farther"
+    "Name the nearest method of at most so many evaluations, and those that are not significantly farther"
     methods = table[(table.method != HELDOUT) & (table.nfe <= nfe)]
     if methods.empty: return []
     ordered = methods.sort_values('distance', kind='stable')
@@ -142,7 +142,7 @@ def budget_text(
         first = table[table.method == names[0]].iloc[0]
         distance, others = _interval_text(first), ', '.join(names[1:])
         line = f'- At most {limit} evaluations: {names[0]}, distance {distance}, {first.nfe:.1f} evaluations.'
-        if others: line += f' Not surely farther: {others}.'
+        if others: line += f' Not significantly farther: {others}.'
         lines.append(line)
     return '\n'.join(lines)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HEADS', 'SCORES', 'RULES', 'READINGS', 'TextCheckpoints', 'load_text_checkpoints', 'text_score', 'score_chance',
            'score_confidence', 'score_psi', 'score_boundaries', 'score_words', 'score_lines', 'score_extra_pass',
-           'score_consensus', 'text_method', 'Watch', 'watched']
+           'score_consensus', 'text_method']
 
 # %% ../../nbs/4_methods/06_text_checkpoints.ipynb #1beca572
 from functools import partial
@@ -172,42 +172,3 @@ def _name_of(remask, score, reading, strength, share):
     rule = f'{remask}{share:g}' if remask == 'remask_lowest' else remask
     mixed = [] if reading == 'none' else [f'{reading}{strength:g}']
     return '_'.join([rule, score, *mixed])
-
-# %% ../../nbs/4_methods/06_text_checkpoints.ipynb #81aa1fdf
-def _no_report(text, unmasked, remasked): pass
-
-class Watch:
-    "A callback of `sample` that records and reports what each step did to the first row"
-    def __init__(self,
-        vocab:Vocabulary,
-        tell:Callable=_no_report, # called after every step: text, two (L,) flags unmasked and remasked
-    ):
-        self.vocab, self.tell = vocab, tell
-        self.frames:list = []
-
-    def __call__(self, st:StepState, x:Tensor, keep:Tensor):
-        "Record one step"
-        unmasked, remasked = st.masked & (x == st.draft), st.decoded & (x != st.draft)
-        text = self.vocab.decode(x[:1])[0]
-        marks = unmasked + 3*remasked
-        self.frames.append((text, marks[0].tolist()))
-        self.tell(text, unmasked[0].tolist(), remasked[0].tolist())
-
-# %% ../../nbs/4_methods/06_text_checkpoints.ipynb #ee16c69d
-def watched(
-    nets:TextCheckpoints,
-    prompt:str, # with ░ where the model fills in
-    score:str, strength:float=0., # name in `SCORES`, randomness_strength
-    steps:int=32, seed:int=0,
-    tell:Callable=_no_report, # as in `Watch`
-)->Watch: # its last frame holds the text
-    "Fill in one prompt by `remask_lowest`, and record what each step did"
-    method = text_method(nets, NFECounter(), 'remask_lowest', score, 'sum', strength)
-    denoiser, space = trimmed(nets.denoiser(score)), nets.vocab.space(nets.L)
-    x = infill(nets.vocab, prompt, nets.L)[None]
-    watch = Watch(nets.vocab, tell)
-    process = Process(denoiser, linear, space)
-    noise = Noise(seed, torch.zeros(1, dtype=torch.long))
-    with torch.no_grad():
-        sample(process, x, uniform_grid(steps), method.policy, method.draw, noise, callback=watch)
-    return watch

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEMOS', 'UNMASKED', 'REPLACED', 'REMASKED', 'Scene', 'Asked', 'stored', 'text_lines', 'plan_lines', 'grid_lines',
-           'plans_scene', 'text_scene', 'answers_scene', 'sudoku_scene', 'method_at', 'Demo', 'needed_head', 'Film',
-           'marks_of', 'record', 'coloured', 'signed', 'ever_marked', 'summary', 'written_report', 'reporter',
-           'demonstrate']
+           'plans_scene', 'text_scene', 'answers_scene', 'sudoku_scene', 'method_at', 'Demo', 'needed_head',
+           'Trajectory', 'marks_of', 'record_trajectory', 'coloured', 'signed', 'ever_marked', 'summary',
+           'written_report', 'reporter', 'demonstrate']
 
 # %% ../../nbs/7_pipeline/08_demo.ipynb #994a3932
 import inspect, sys, time
@@ -263,7 +263,7 @@ def needed_head(
 # %% ../../nbs/7_pipeline/08_demo.ipynb #2c90adea
 UNMASKED, REPLACED, REMASKED = 1, 2, 3
 
-class Film(NamedTuple):
+class Trajectory(NamedTuple):
     "What every step did to one row"
     states: Tensor # (S,L) ids after each step
     marks: Tensor  # (S,L) 0, UNMASKED, REPLACED or REMASKED
@@ -283,11 +283,11 @@ def marks_of(
 # %% ../../nbs/7_pipeline/08_demo.ipynb #6d63586c
 def _no_report(scene, states, marks): pass
 
-def record(
+def record_trajectory(
     scene:Scene, method:Method,
     steps:int, seed:int=0,
     tell:Callable=_no_report, # called after each step with the scene, the states and the marks so far
-)->Film:
+)->Trajectory:
     "Sample the row of a scene, and record what each step did"
     states, marks = [], []
     def note(st, x, keep):
@@ -301,7 +301,7 @@ def record(
     sample(process, scene.x, ts, method.policy, method.draw, noise, callback=note)
     seconds = time.monotonic() - began
     tensors = torch.stack(states), torch.stack(marks)
-    return Film(*tensors, int(scene.counter.rows), seconds)
+    return Trajectory(*tensors, int(scene.counter.rows), seconds)
 
 # %% ../../nbs/7_pipeline/08_demo.ipynb #714938cf
 _GROUND = {UNMASKED: '\x1b[42m', REPLACED: '\x1b[43m', REMASKED: '\x1b[41m'}
@@ -333,26 +333,26 @@ def signed(
 
 # %% ../../nbs/7_pipeline/08_demo.ipynb #cabcf306
 def ever_marked(
-    film:Film,
+    trajectory:Trajectory,
 )->Tensor: # (L,) marks
     "Mark the tokens that any step remasked, or else replaced"
-    remasked = (film.marks == REMASKED).any(0)
-    replaced = (film.marks == REPLACED).any(0)
+    remasked = (trajectory.marks == REMASKED).any(0)
+    replaced = (trajectory.marks == REPLACED).any(0)
     return torch.where(remasked, REMASKED, REPLACED*replaced)
 
 def summary(
-    scene:Scene, film:Film, method:Method,
+    scene:Scene, trajectory:Trajectory, method:Method,
 )->dict: # what a script wants to know
     "Count what a run did, and judge its row"
     ours = masked(scene.space, scene.x)
-    remasks = film.marks == REMASKED
-    replaced = film.marks == REPLACED
+    remasks = trajectory.marks == REMASKED
+    replaced = trajectory.marks == REPLACED
     known:dict = dict(method=method.name, parameters=method.params)
-    known |= dict(steps=len(film.states), nfe=film.nfe, seconds=round(film.seconds, 2))
+    known |= dict(steps=len(trajectory.states), nfe=trajectory.nfe, seconds=round(trajectory.seconds, 2))
     known |= dict(tokens=int(ours.sum()), replaced=int(replaced.sum()))
     each = remasks.sum(0)
     known |= dict(remasked_tokens=int((each > 0).sum()), remasked=int(each.sum()))
-    return known | scene.judged(film.states[-1:])
+    return known | scene.judged(trajectory.states[-1:])
 
 # %% ../../nbs/7_pipeline/08_demo.ipynb #2276f494
 _NOT_SHOWN = ('method', 'parameters', 'steps', 'nfe', 'tokens', 'remasked_tokens', 'remasked', 'replaced',
@@ -373,13 +373,13 @@ _COUNTS = ("{remasked_tokens} of {tokens} tokens were remasked (marked), {remask
            "{replaced} replacements")
 
 def written_report(
-    scene:Scene, film:Film,
+    scene:Scene, trajectory:Trajectory,
     known:dict, # what `summary` returned
     write:Callable=signed, # or `coloured`
 )->str: # some lines
     "Write the finished row with its marks, and what is known of the run"
-    marks = ever_marked(film)
-    row = scene.lines(film.states[-1].tolist())
+    marks = ever_marked(trajectory)
+    row = scene.lines(trajectory.states[-1].tolist())
     lines = [write(row, marks.tolist()), '', _RUN.format(**known), _COUNTS.format(**known)]
     return '\n'.join(lines + _judged_lines(known))
 
@@ -408,7 +408,7 @@ def _tell(every, scene, states, marks):
 def reporter(
     steps:int,
     pause:float=.1, # seconds per step, on a terminal
-)->Callable: # as `record` takes it
+)->Callable: # as `record_trajectory` takes it
     "Choose how progress is shown: redrawn on a terminal, a few lines elsewhere"
     if sys.stdout.isatty(): return partial(_redraw, pause)
     return partial(_tell, max(1, steps//8))
@@ -421,7 +421,7 @@ def demonstrate(
     pause:float=0., # seconds per step, on a terminal
     tell:bool=True, # show progress
     **asked, # of `Asked`
-)->tuple: # Scene, Film, Method
+)->tuple: # Scene, Trajectory, Method
     "Sample one row of a domain by a method"
     demo = look_up('what', what, DEMOS)
     if method is None and strength is None: strength = demo.strength
@@ -432,4 +432,4 @@ def demonstrate(
     scene = demo.scene(wanted if name else wanted._replace(strength=strength or 0.))
     told = reporter(steps, pause) if tell else _no_report
     used = chosen or scene.method
-    return scene, record(scene, used, steps, wanted.seed, told), used
+    return scene, record_trajectory(scene, used, steps, wanted.seed, told), used

@@ -30,6 +30,13 @@ class _Unique(yaml.CSafeLoader):
         if twice is None: return super().construct_mapping(node, deep)
         raise yaml.constructor.ConstructorError(None, None, f'{twice!r} stands there twice', node.start_mark)
 
+def _is_word_of_yaml_1_1(first, tag): # yes, no, on, off
+    return first in 'yYnNoO' and tag == 'tag:yaml.org,2002:bool'
+
+_Unique.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in rules if not _is_word_of_yaml_1_1(first, tag)]
+    for first, rules in yaml.CSafeLoader.yaml_implicit_resolvers.items()}
+
 def _why(e): # an error of YAML in one line, with its place
     mark = getattr(e, 'problem_mark', None)
     why = str(getattr(e, 'problem', None) or e).partition('\n')[0]
