@@ -79,13 +79,3 @@ def test_every_keyword_is_a_parameter(path):
 def test_a_wrong_keyword_is_found():
     text = 'from remask.core.forward import *\ndecoys(spans(n=2), 1, shown=1)'
     assert [*wrong_keywords([text])] == ['decoys(shown=)']
-
-
-def test_no_name_is_exported_by_two_modules():
-    where = {}
-    for path in sorted((ROOT/'remask').rglob('*.py')):
-        parts = path.relative_to(ROOT).with_suffix('').parts
-        if path.stem.startswith('_'): continue       # the face offers names of modules again
-        module = importlib.import_module('.'.join(parts))
-        for name in module.__all__: where.setdefault(name, []).append(path.stem)
-    assert not {name: modules for name, modules in where.items() if len(modules) > 1}

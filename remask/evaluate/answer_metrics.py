@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['boxed', 'extract', 'parse_number', 'same_answer', 'pass_at', 'program_in', 'short_answer', 'gradable',
-           'right_answers', 'share', 'PairedMargin', 'paired_margin', 'detection_metrics', 'error_positions',
-           'inject_errors', 'remask_below', 'RepairStatistics', 'repair_statistics']
+           'right_answers', 'share', 'PairedMargin', 'Difference', 'paired_difference', 'paired_margin',
+           'detection_metrics', 'error_positions', 'inject_errors', 'remask_below', 'RepairStatistics',
+           'repair_statistics']
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #281a6e67
 import re
@@ -312,6 +313,26 @@ def _mcnemar(more, less): # exact p-value
     test = binomtest(more, more + less)
     return float(test.pvalue)
 
+# %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #33b6df3d
+class Difference(NamedTuple):
+    "A paired difference with its interval"
+    mean: float
+    low: float
+    high: float
+
+def paired_difference(
+    a:np.ndarray, b:np.ndarray, # (S,N) a number for each seed and problem; the same ones
+    level:float=.95, n:int=2000, seed:int=0, # of the bootstrap over problems
+)->Difference:
+    "Estimate the mean of a - b; whole problems are resampled, with all their seeds"
+    if a.shape != b.shape: raise ValueError(f"answers {a.shape} and {b.shape}: take the same seeds and items")
+    if not a.size: raise ValueError("there are no answers to compare: give at least one")
+    each = a.mean(0) - b.mean(0)
+    if not each.any(): return Difference(0., 0., 0.)
+    how = dict(n_resamples=n, confidence_level=level, method='percentile', rng=seed)
+    low, high = bootstrap((each,), np.mean, **how).confidence_interval
+    return Difference(float(each.mean()), float(low), float(high))
+
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #c9631550
 def paired_margin(
     a:np.ndarray, b:np.ndarray, # (S,N) bool: seeds, problems; the same ones
@@ -320,18 +341,10 @@ def paired_margin(
     "Compare two methods problem by problem; whole problems are resampled, with all their seeds"
     a = np.atleast_2d(np.asarray(a, bool))
     b = np.atleast_2d(np.asarray(b, bool))
-    if a.shape != b.shape: raise ValueError(f"answers {a.shape} and {b.shape}: take the same seeds and items")
-    if not a.size: raise ValueError("there are no answers to compare: give at least one")
-    d = a.mean(0) - b.mean(0)
+    gain = paired_difference(a, b, level, n, seed)
     more = int((a & ~b).sum())
     less = int((b & ~a).sum())
-    p = _mcnemar(more, less)
-    if not d.any(): return PairedMargin(0., 0., 0., p, more, less)
-    how = dict(n_resamples=n, confidence_level=level, method='percentile', rng=seed)
-    got = bootstrap((d,), np.mean, **how)
-    low, high = map(float, got.confidence_interval)
-    gain = float(d.mean())
-    return PairedMargin(gain, low, high, p, more, less)
+    return PairedMargin(*gain, _mcnemar(more, less), more, less)
 
 # %% ../../nbs/6_evaluate/03_answer_metrics.ipynb #f71db538
 _OUTCOMES = 'hits', 'misses', 'false_alarms', 'correct_rejections'
