@@ -359,7 +359,7 @@ def times(folder, name): return stages.duration_table(folder/name)
 PARAMS = dict(run=dict(profile='laptop', steps=10), datasets=['plans'])
 PARAMS |= dict(data=dict(plans=dict(source='data/plans.jsonl', n_max=8)))
 PARAMS |= dict(processes=dict(v1=dict(train_steps=40, cooldown=.2, lr=1e-3, batch=8, ema=.9, warmup=5)))
-PARAMS |= dict(comparisons=dict(main=dict(lists=['published'], seeds=[1, 2], samples=4, apart=False)))
+PARAMS |= dict(comparisons=dict(main=dict(lists=['published'], seeds=[1, 2], samples=4, stored=False)))
 PARAMS |= dict(lists=dict(published=['llada_topp09_no_remask', 'v2_llada_topp09_no_remask']))
 LAPTOP = dict(run=dict(profile='laptop', steps=10), processes=dict(v1=dict(train_steps=40)))
 SMOKE = dict(run=dict(profile='smoke', steps=2))
@@ -376,7 +376,7 @@ CONFIG = Form(yaml.safe_load, dump_yaml, True)
 
 
 def project(folder):
-    for name in 'sample', 'train':
+    for name in 'sample', 'train', 'prepare':
         (folder/'nbs'/'experiments'/'plans').mkdir(parents=True, exist_ok=True)
         at = Path('nbs/experiments/plans', f'{name}.ipynb')
         (folder/at).write_bytes((ROOT/at).read_bytes())

@@ -311,7 +311,7 @@ def project(tmp_path, monkeypatch):
         code("if n < 0: raise ValueError('n is negative')"), code("n**.5")])
     (tmp_path/'nbs'/'experiments').mkdir(parents=True)
     nbformat.write(nb, tmp_path/'nbs'/'experiments'/'root.ipynb')
-    params = dict(run=dict(n=4, other=1), data=dict(a=dict(seen=7)), processes={}, methods={})
+    params = dict(run=dict(n=4), data=dict(a=dict(seen=7)), processes={}, methods={})
     (tmp_path/'params.yaml').write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('MPLBACKEND', 'Agg') # as a shell without a screen, or make, does
@@ -429,6 +429,7 @@ def test_a_name_in_a_path_leads_nowhere_else(project, monkeypatch, key, name):
 def test_a_value_of_params_yaml_is_read_where_no_shell_runs_it(project):
     params = yaml.safe_load((project/'params.yaml').read_text())
     params['run']['title'] = 'my model; touch X; $(touch Y) `touch Z`'
+    (project/'dvc.yaml').write_text('cmd: remask-stage named of=params:run.title\n')
     (project/'params.yaml').write_text(yaml.safe_dump(params))
     nb = nbformat.v4.new_notebook(cells=[
         nbformat.v4.new_code_cell("of = ''", metadata=dict(tags=['parameters'])),

@@ -13,7 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ..core.files import located, read_utf8, write_whole
-from .stages import read_yaml
+from .params import read_yaml
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #19539505
 def _absolute(node, package): # the module that `from ... import` names

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from ..core.files import located, open_tensors, read_json, read_utf8, whole_lines
 from ..evaluate.compare import read_metrics
-from .stages import read_yaml
+from .params import read_yaml
 from .tracking import database_fault, log_curve, log_run, open_experiment
 
 # %% ../../nbs/7_pipeline/07_doctor.ipynb #3c7720ab

@@ -13,7 +13,9 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ..core.files import located, read_utf8, write_whole
 from ..methods.published import compared
 from .dependencies import yaml_round_trip, yaml_text
-from .stages import SAMPLED, check_params, parse_yaml, read_yaml, sampled_keys
+from .params import (
+    SAMPLED, STORED, check_names, check_params, known_names, parse_yaml, read_yaml)
+from .stages import sampled_keys
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #8fcecca2
 def _merged(base, over): # two nested dicts; the second one prevails
@@ -23,10 +25,15 @@ def _merged(base, over): # two nested dicts; the second one prevails
         out[key] = _merged(out[key], value) if nested else value
     return out
 
+def _checked(values, path, root): # the same, if the stages of the project read these names
+    known = known_names(root)
+    if known: check_names(values, known, path)
+    return values
+
 def _values(folder, name): # of a profile
     path = Path(folder, f'{name}.yaml')
     values = read_yaml(path)
-    if isinstance(values, dict): return values
+    if isinstance(values, dict): return _checked(values, path, Path(folder).parent)
     raise ValueError(f'{path}: is no list of sections; write names and values, a line each')
 
 # %% ../../nbs/7_pipeline/05_profiles.ipynb #a5e60295
@@ -85,7 +92,7 @@ def _records(params): # the generated sections
     methods, sections = dict(heldout={}), {name: {} for name in SAMPLED}
     for key, row in rows.items(): methods[key] = _without_empty(row._asdict())
     for key, (data, comparison, method) in sampled_keys(params).items():
-        stored = params['comparisons'][comparison].get('stored', False)
+        stored = params['comparisons'][comparison].get(STORED, False)
         record = dict(data=data, comparison=comparison, method=method, process=rows[method].process)
         sections[SAMPLED[stored]][key] = record
     return dict(methods=methods) | sections
@@ -133,6 +140,7 @@ def use_profile(
     "Write a profile into params.yaml, and the records of what is compared and sampled"
     params = read_yaml(path)
     with located(path, 'run.profile', 'name a profile there'): present = params['run']['profile']
+    _checked(params, path, Path(path).parent)
     values, edited = {}, []
     if name:
         values = read_profile(name, folder)

@@ -15,7 +15,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 from ..core.files import located
-from .stages import read_yaml
+from .params import read_yaml
 
 # %% ../../nbs/7_pipeline/03_store.ipynb #1789030e
 def _in_store(out): return isinstance(out, dict) and {'remote': 'store'} in out.values()
