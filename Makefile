@@ -11,8 +11,8 @@ CHOSEN = $$($(BIN)/python -c "from remask.pipeline.stages import read_params; pr
 
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
-export DVC_NO_ANALYTICS := 1
-export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)

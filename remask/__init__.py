@@ -13,6 +13,7 @@
 __version__ = "0.1.0"
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ _FACE = dict(
     get_method='methods.registry', list_methods='methods.registry', compare='evaluate.tune', tune='evaluate.tune',
     load_hub='lm.hub', finetune='lm.hub')
 __all__ = ['__version__', *_FACE]
+
+# Tools that this package starts report usage unless they are told not to; what the environment says already stays
+_QUIET = dict(MLFLOW_DISABLE_TELEMETRY='true', DVC_NO_ANALYTICS='1', HF_HUB_DISABLE_TELEMETRY='1', RAY_USAGE_STATS_ENABLED='0')
+for _tool, _value in _QUIET.items(): os.environ.setdefault(_tool, _value)
 
 
 def __getattr__(name):

@@ -1,5 +1,5 @@
 """What `import remask` gives, the examples of README.md, and the map of chapters."""
-import ast, doctest, importlib, re, subprocess, sys
+import ast, doctest, importlib, os, re, subprocess, sys
 import pytest
 import remask
 from chapters import BEGIN, END, arrows, page
@@ -13,6 +13,34 @@ def test_importing_it_imports_no_torch():
     code = f"import sys, remask; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == '[]\n'
+
+
+ASKED = dict(
+    MLFLOW_DISABLE_TELEMETRY=('true', 'false', 'remask.pipeline.tracking, mlflow.environment_variables as m',
+                              'm.MLFLOW_DISABLE_TELEMETRY.get()'),
+    HF_HUB_DISABLE_TELEMETRY=('1', '0', 'remask.lm.hub, huggingface_hub.constants as m',
+                              'm.HF_HUB_DISABLE_TELEMETRY'),
+    DVC_NO_ANALYTICS=('1', '', 'remask.pipeline.store, dvc.analytics as m', 'not m.is_enabled()'))
+
+
+@pytest.mark.parametrize('variable', ASKED)
+@pytest.mark.parametrize('chosen', [False, True])
+def test_the_telemetry_of_the_tools_is_off_unless_the_user_turned_it_on(tmp_path, variable, chosen):
+    "As each tool sees it, in a folder without a configuration of its own"
+    _, on, modules, is_off = ASKED[variable]
+    kept = {k: v for k, v in os.environ.items() if k not in ASKED}
+    env = kept | dict(PYTHONPATH=str(ROOT), HOME=str(tmp_path)) | ({variable: on} if chosen else {})
+    code = f'import {modules}; print({is_off})'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert done.stdout == f'{not chosen}\n', done.stderr
+
+
+def test_the_makefile_and_the_settings_of_dvc_say_the_same():
+    make, settings = (ROOT/'Makefile').read_text(), (ROOT/'.dvc'/'config').read_text()
+    for name, (off, *_) in ASKED.items():
+        if not name.startswith('HF'): assert f'export {name} ?= {off}\n' in make
+    assert 'analytics = false' in settings and 'check_update = false' in settings
+    assert all(name in README for name in remask._QUIET) and {*ASKED} < {*remask._QUIET}
 
 
 @pytest.mark.parametrize('name', remask._FACE)
