@@ -1,9 +1,12 @@
 """Programs that do harm, or forge a verdict: nothing outside changes, and none of them passes."""
-import os, resource, subprocess, time
-import pytest
+import os, resource, subprocess, sys, time
+from pathlib import Path
+import numpy as np, pytest
 from remask.lm import programs
 from remask.lm.programs import can_isolate, run_program
 
+ROOT, LIBRARY = Path(__file__).parents[1], Path(os.__file__).parents[1]
+PACKAGES = Path(os.__file__).with_name('site-packages')
 TESTS = 'assert f(3) == 6 and f(-1) == -2'
 RIGHT = 'def f(x): return 2*x\n'
 here = pytest.mark.skipif(not can_isolate(), reason='no user namespaces')
@@ -71,6 +74,57 @@ attempt('process', lambda: open('/proc/{os.getpid()}/environ').read())
     assert kept.read_text() == 'whole' and sleeper.poll() is None
     sleeper.kill()
     sleeper.wait()
+
+
+@here
+def test_no_file_of_the_machine_is_read(tmp_path):
+    "Neither a file that everybody may read, nor what Python itself has no need of"
+    secret = tmp_path/'secret'
+    secret.write_text('a word')
+    secret.chmod(0o644)
+    places = [secret, __file__, np.__file__, sys.executable, '/etc/passwd', '/proc/self/environ']
+    folders = [str(ROOT), str(tmp_path), '/home', '/var', '/dev', '/sys']
+    code = f'''
+import os
+read = []
+for place in {[str(p) for p in places]!r} + ['../'*20 + {str(secret)!r}, '/proc/1/root{secret}']:
+    try: read.append((place, open(place, 'rb').read(20)))
+    except OSError: pass
+folders = [place for place in {folders} if os.path.exists(place)]
+top = os.listdir('/tmp'), {{*os.listdir('/')}} - {{'etc', 'lib', 'lib64', 'tmp', 'usr', {LIBRARY.parts[1]!r}}}
+'''
+    assert all(Path(p).exists() for p in places)
+    got = run_program(code, 'assert [read, folders, top] == [[], [], ([], set())], [read, folders, top]')
+    assert got.passed, got
+
+
+@here
+def test_the_standard_library_is_there():
+    "Also what is loaded from shared libraries of the system"
+    code = "import bz2, ctypes, hashlib, lzma, sqlite3, ssl, zlib, unittest, json\n" + RIGHT
+    code += "open('/tmp/own', 'w').write('a'); kept = open('/tmp/own').read()"
+    assert run_program(code, TESTS + "\nassert kept == 'a'").passed
+    assert 'numpy' in run_program('import numpy').why
+
+
+CHANGES = dict(unmount='umount2(b"/usr/lib", 2)', unhide=f'umount2(b"{PACKAGES}", 2)', root='chroot(b"/tmp")',
+               write='mount(None, b"/", None, 0x1020, None)', over='mount(b"a", b"/usr", b"tmpfs", 0, None)')
+
+
+@here
+@pytest.mark.parametrize('call', CHANGES)
+def test_the_view_of_the_files_cannot_be_changed(call):
+    code = f'import ctypes\nlibc = ctypes.CDLL(None)\ndone = libc.{CHANGES[call]}'
+    assert run_program(code, 'assert done == -1').passed
+
+
+@here
+@pytest.mark.parametrize('call', ['unmount', 'unhide', 'write'])
+def test_namespaces_of_its_own_give_a_program_no_other_files(call):
+    "In them it may mount, but not take away what was mounted before, nor write there"
+    code = 'import ctypes\nlibc = ctypes.CDLL(None)\ninside = libc.unshare(0x10020000)\n'
+    code += f'done = libc.{CHANGES[call]}'
+    assert run_program(code, 'assert done == -1').passed
 
 
 @here

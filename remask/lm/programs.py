@@ -11,35 +11,68 @@ from contextlib import suppress
 from typing import NamedTuple
 
 # %% ../../nbs/5_lm/09_programs.ipynb #27f725ed
-_APART = '''
-import ctypes, marshal, os, resource, sys
+_CALLS = '''
+import ctypes, marshal, os, resource, stat, sys
 libc = ctypes.CDLL(None, use_errno=True)
 NAMESPACES = 0x10000000 | 0x00020000 | 0x40000000 | 0x20000000 | 0x0c000000 # user, mount, net, pid, ipc, uts
 def must(code, what):
     if code: raise OSError(ctypes.get_errno(), what)
 def mount(kind, place, options): must(libc.mount(kind, place, kind, 6, options), place.decode())
+'''
+
+# %% ../../nbs/5_lm/09_programs.ipynb #8e23aba4
+_VIEW = '''
+LIBRARY = os.path.dirname(os.__file__)
+SHOWN = {os.path.dirname(LIBRARY), '/lib', '/lib64', '/usr/lib', '/usr/lib64'}
+SHOWN |= {'/usr/share/zoneinfo', '/etc/ld.so.cache'}
+HIDDEN = [os.path.join(LIBRARY, name) for name in ('site-packages', 'dist-packages')]
+def copy(place): # of what is mounted there, which is mounted nowhere yet
+    tree = libc.syscall(428, -100, place.encode(), 0x88001)
+    must(tree < 0, place)
+    return tree
+def put(tree, place):
+    if stat.S_ISDIR(os.fstat(tree).st_mode): os.makedirs(place, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        open(place, 'a').close()
+    must(libc.syscall(429, tree, b'', -100, place.encode(), 4), place)
+    os.close(tree)
+'''
+
+# %% ../../nbs/5_lm/09_programs.ipynb #22405cf9
+_MOUNTS = '''
+def mount_view(root): # an empty root with what is shown, and /tmp
+    trees = {place: copy(place) for place in sorted(SHOWN) if os.path.exists(place)}
+    mount(b'tmpfs', root.encode(), b'size=1m')
+    for place, tree in trees.items(): put(tree, root + place)
+    for place in HIDDEN:
+        if os.path.isdir(root + place): mount(b'tmpfs', (root + place).encode(), b'size=4k')
+    os.makedirs(root + '/tmp', exist_ok=True)
+    read_only = (ctypes.c_uint64*4)(1, 0, 0, 0)
+    must(libc.syscall(442, -100, root.encode(), 0x8000, read_only, 32), 'read-only')
+    mount(b'tmpfs', (root + '/tmp').encode(), b'size=16m')
+    os.chdir(root)
+    must(libc.pivot_root(b'.', b'.'), 'root')
+    must(libc.umount2(b'.', 2), 'the files of the machine')
+    os.chdir('/tmp')
+'''
+
+# %% ../../nbs/5_lm/09_programs.ipynb #cae20c60
+_APART = '''
 def apart():
     user, group = os.getuid(), os.getgid()
     must(libc.unshare(NAMESPACES), 'namespaces')
     texts = dict(setgroups='deny', uid_map='%d %d 1' % (user, user), gid_map='%d %d 1' % (group, group))
     for name, text in texts.items():
         with open('/proc/self/' + name, 'w') as f: f.write(text)
-'''
-
-# %% ../../nbs/5_lm/09_programs.ipynb #cae20c60
-_MOUNTS = '''
     child = os.fork()
     if child: os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
     must(libc.prctl(1, 9, 0, 0, 0), 'end with the parent')
     must(libc.mount(None, b'/', None, 0x44000, None), 'private mounts')
-    read_only = (ctypes.c_uint64*4)(1, 0, 0, 0)
-    must(libc.syscall(442, -100, b'/', 0x8000, read_only, 32), 'read-only')
-    for place in b'/tmp', b'/dev', b'/proc', b'/run', b'/var/tmp':
-        if os.path.isdir(place) and not os.path.islink(place): mount(b'tmpfs', place, b'size=16m')
+    mount_view('/tmp')
     for k in range(64): libc.prctl(24, k, 0, 0, 0)
     must(libc.prctl(38, 1, 0, 0, 0), 'no new privileges')
     must(libc.capset((ctypes.c_uint32*2)(0x20080522, 0), (ctypes.c_uint32*6)()), 'capabilities')
-    os.chdir('/tmp')
 '''
 
 # %% ../../nbs/5_lm/09_programs.ipynb #acb8c508
@@ -131,7 +164,8 @@ class ProgramResult(NamedTuple):
     open: str # what the program was not kept from: '' or 'everything'
 
 def _start(source, end, given, errors): # a child that reads a source and what it is given
-    how = [sys.executable, '-I', '-S', '-c', _APART + _MOUNTS + _BOTH + source, str(end.fileno())]
+    text = _CALLS + _VIEW + _MOUNTS + _APART + _BOTH + source
+    how = [sys.executable, '-I', '-S', '-c', text, str(end.fileno())]
     apart:dict = dict(env={}, cwd='/', start_new_session=True, pass_fds=[end.fileno()])
     child = subprocess.Popen(how, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, **apart)
     try: child.stdin.write(marshal.dumps(given)) # type: ignore[union-attr]
