@@ -29,9 +29,10 @@ $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "remask: $(PYTHON) cannot make an environment; install its venv module" >&2; exit 1; }
 	@echo "environment: $$(grep -c == requirements.lock) packages into .venv, about 3 minutes the first time (log: .venv/install.log)"
 	@set -o pipefail; \
-	own=$$($(BIN)/python -c 'import importlib.util as u; print("^torch==" if u.find_spec("torch") else "^$$")'); \
-	grep -v "$$own" requirements.lock > .venv/wanted.txt; \
-	$(BIN)/python -m pip install --progress-bar off -r .venv/wanted.txt 2>&1 | tee .venv/install.log | \
+	grep -v '^torch==' requirements.lock > .venv/wanted.txt; \
+	own=$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("torch") is not None)'); \
+	{ $(BIN)/python -m pip install --progress-bar off --require-hashes --no-deps -r .venv/wanted.txt && \
+	  { test $$own = True || $(BIN)/python -m pip install --progress-bar off $$(grep '^torch==' requirements.lock); }; } 2>&1 | tee .venv/install.log | \
 	awk '/^(Collecting|Requirement already)/{if (++n % 40 == 0) {print "  " n " packages found"; fflush()}} /^Installing/{print "  installing them"; fflush()}' || \
 	{ grep -i error .venv/install.log | tail -n 1 >&2; echo "remask: the packages could not be installed (network? disk?); see .venv/install.log, then run make again" >&2; exit 1; }
 	@$(BIN)/python -m pip install -e . --no-build-isolation --no-deps >> .venv/install.log 2>&1 || \

@@ -301,9 +301,12 @@ def test_no_file_names_a_place_of_one_machine():
 
 
 def test_the_lock_has_every_dependency_and_no_places():
-    lines = [l for l in (ROOT/'requirements.lock').read_text().splitlines() if l]
-    assert all(re.fullmatch(r'[A-Za-z0-9_.-]+==[^ +]+', l) for l in lines)
-    names = {re.split('==', l)[0].lower().replace('_', '-') for l in lines}
+    text = re.sub(r'^#.*\n', '', (ROOT/'requirements.lock').read_text(), flags=re.M)
+    digest = r' \\\n    --hash=sha256:[0-9a-f]{64}'
+    packages = re.findall(rf'^([A-Za-z0-9_.-]+)==[^ +\n]+((?:{digest})*)\n', text, re.M)
+    assert sum(len(re.findall('sha256', digests)) + 1 for _, digests in packages) == len(text.splitlines())
+    assert [name for name, digests in packages if not digests] == ['torch']
+    names = {name.lower().replace('_', '-') for name, _ in packages}
     project = (ROOT/'pyproject.toml').read_text()
     dependencies = re.search(r'\ndependencies = \[(.*?)\]', project, re.S).group(1)
     wanted = re.findall(r'"([a-z-]+)', dependencies)

@@ -19,13 +19,17 @@ def _version(name): # of an installed package, None without one
     try: return version(name)
     except PackageNotFoundError: return None
 
+def _pins(text): # `name==version` of every package, without comments and digests
+    words = [line.split()[0] for line in text.splitlines() if line.strip()]
+    return [word for word in words if not word.startswith(('#', '--hash='))]
+
 def environment_faults(
     lock:str|Path='requirements.lock',
 )->list: # sentences
     "Compare the installed packages with the lock"
     if not Path(lock).is_file(): return [f"{lock}: not found; run from the root of the project"]
     with located(lock, 'its packages', 'get the file again'):
-        pinned = dict(line.split('==') for line in read_utf8(lock).split())
+        pinned = dict(line.split('==') for line in _pins(read_utf8(lock)))
     faults = []
     for name, wanted in pinned.items():
         have = _version(name) or 'missing'
