@@ -107,6 +107,14 @@ def test_every_other_token_is_as_likely_and_none_is_the_same():
         assert (y[:, 2:] == token).all()
 
 
+def test_the_last_id_is_an_id_like_any_other():
+    "Where MASK and PAD come first"
+    space = TokenSpace(0, 1, (torch.arange(V) > 1).expand(L, -1))
+    for token, u, other in (V - 1, 1 - 2**-24, V - 2), (2, 1 - 2**-24, V - 1), (V - 1, 0., 2):
+        y = other_token(space, torch.full((1, L), token), torch.full((1, L), u))
+        assert (y == other).all()
+
+
 def test_decoys_change_positions_in_the_loss_only():
     x0, g = rows(3000)
     u, alpha_t = torch.rand(3000, L, 2, generator=g), torch.tensor([[.5]])

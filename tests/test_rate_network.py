@@ -76,6 +76,12 @@ def test_mixed_powers_rise_from_0_to_1(w, a, b):
     assert got[0] == 0 and abs(got[3] - 1) < 1e-12 and got[1] <= got[2] + 1e-12
 
 
+def test_a_schedule_that_is_no_number_at_one_time_is_refused():
+    def torn(t, real): return linear(t, real)/torch.where(torch.as_tensor(t == .5), 0., 1.)*(t != .5)
+    with pytest.raises(ValueError, match=r'alpha leaves \[0,1\]'):
+        check_schedule(torn, torch.ones(1, 3).bool())
+
+
 def test_a_learned_schedule_is_a_schedule(rates):
     ok = real(SPACE, ROWS)
     check_schedule(rates, ok[:1])
