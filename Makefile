@@ -17,7 +17,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull commit look readme repro repro-all remedies record text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke faults site ui lab bench clean
+.PHONY: help env pull commit look readme repro repro-all remedies record text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke faults mutations site ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,6 +126,9 @@ test-all: test ## and what takes longer: every command of README.md
 faults: $(READY) ## damage ten thousand inputs, kill stages, and write the counts into docs/faults.json
 	@$(BIN)/python -m pytest -m "slow or not slow" tests/test_faults.py --deselect tests/test_faults.py::test_the_figures_of_the_documentation_are_of_a_long_form_without_faults
 	@cp reports/faults.json docs/faults.json && echo "remask: the counts are in docs/faults.json"
+
+mutations: $(READY) ## change one place of three modules of core at a time, and write what noticed it into docs/mutations.json
+	@$(BIN)/python tests/mutations.py docs/mutations.json
 
 # A clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed. Two
 # lanes, one a core: DVC runs one stage at a time, and at this size a stage is mostly imports. The lock, which is long

@@ -430,6 +430,26 @@ RELIABILITY = (
     'run again; the tests are `tests/test_faults.py` and those it names.')
 
 
+MUTATIONS = (
+    'One place of a module is changed at a time: an operator, a comparison, a bound, a constant, a side, a '
+    'type. The examples of its notebook and the quick tests that guard it should notice. `make mutations` '
+    'tries ten of each module, chosen by a digest; methods and policies are tried whole by the tests of the '
+    'registry (`tests/test_registry.py`).')
+
+
+def in_table(code): return '`' + code.replace('|', r'\|') + '`'
+
+
+def mutations():
+    "What `make mutations` wrote: text and tables"
+    counts = json.loads((ROOT/'docs'/'mutations.json').read_text())
+    ways = 'tried', 'notebook', 'tests', 'time'
+    rows = [[name, *(str(of[way]) for way in ways), str(len(of['left']))] for name, of in counts.items()]
+    left = [[in_table(what), why] for of in counts.values() for what, why in of['left'].items()]
+    noticed = table(['module', 'tried', 'by the notebook', 'by tests', 'by the time', 'not noticed'], rows)
+    return '## Mutations', MUTATIONS, noticed, table(['not noticed', 'why it changes nothing'], left)
+
+
 def write_reliability():
     "The counts that `make faults` wrote"
     counts = json.loads((ROOT/'docs'/'faults.json').read_text())
@@ -437,7 +457,7 @@ def write_reliability():
     rows = [[name, *of_entry.values()] for name, of_entry in counts.items()] + [['all', *total.values()]]
     figures = table(['what is read', *CLASSES], [map(str, cells) for cells in rows])
     meaning = table(['class', 'meaning'], CLASSES.items())
-    write('reliability.md', '\n\n'.join(['# Reliability', RELIABILITY, figures, meaning]))
+    write('reliability.md', '\n\n'.join(['# Reliability', RELIABILITY, figures, meaning, *mutations()]))
     return 'reliability.md'
 
 
