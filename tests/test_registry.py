@@ -9,7 +9,7 @@ from remask.policies import correctors, dependence, prism, ranked, remdm, ups
 from remask.core import sampler
 from remask.core.denoiser import Denoised
 from remask.methods.catalogue import CATALOGUE, METHOD_INFO
-from remask.core.sampler import CHOOSE, DRAW, KEEP, Noise, Process, nucleus, sample
+from remask.core.sampler import CHOOSE, DRAW, KEEP, Noise, Process, categorical, nucleus, sample
 from remask.core.schedules import linear
 from remask.core.tokens import TokenSpace
 from remask.core.exact import markov, sudoku, tv_to_exact
@@ -773,3 +773,11 @@ def test_many_tokens_of_little_probability_are_told_apart():
     u = 1 - torch.linspace(2e-6, 4e-5, 7, dtype=torch.float64)
     got = nucleus(.99999)(logits.expand(7, -1), u)
     assert got.tolist() == [drawn(logits.tolist(), float(x), .99999) for x in u]
+
+
+@pytest.mark.parametrize('temperature', [1., .5])
+def test_a_token_of_little_probability_is_drawn_where_its_interval_lies(temperature):
+    logits = temperature*torch.tensor([0., -20.])            # 2e-9 of the second one: float32 rounds the first to 1
+    u = torch.tensor([1 - 3e-9, 1 - 1e-9], dtype=torch.float64)
+    got = categorical(temperature)(logits.expand(2, -1), u)
+    assert got.tolist() == [0, 1]
