@@ -230,6 +230,26 @@ def test_code_is_shown_and_explained(path):
     assert shown >= .8*total, f"{path.name}: {shown} of {total} exported cells are followed by an example"
 
 
+# chapters whose notebooks end with exercises; the glossary is a table
+WITH_EXERCISES = 'start', 'core', 'policies', 'domains'
+EXERCISED = [p for p in LIBRARY if chapter(p) in WITH_EXERCISES and p.stem != '03_glossary']
+
+
+@pytest.mark.parametrize('path', EXERCISED, ids=ids)
+def test_a_notebook_ends_with_two_exercises_and_tested_solutions(path):
+    cs = cells(path)
+    at = [k for k, c in enumerate(cs) if source(c).startswith('## Exercises\n')]
+    assert len(at) == 1 and not is_code(cs[at[0]]), "one cell must begin with ## Exercises"
+    text, *solutions = cs[at[0]:]
+    numbers = re.findall(r'^(\d+)\. \S', source(text), re.M)
+    assert numbers == ['1', '2'], f"exercises 1 and 2 must stand there, not {numbers}"
+    assert solutions, "no solution follows the exercises"
+    for c in solutions:
+        assert is_code(c) and '#| hide' in directives(c), "only hidden code may follow the exercises"
+        assert re.search(r'\btest_\w+\(|\bassert\b', source(c)), f"nothing is tested in {c.get('id')}"
+        assert len(body(c)) <= LONGEST_OTHER, f"{len(body(c))} lines in {c.get('id')}: one cell per exercise"
+
+
 NOT_EXPORTED = {
     'a print': r'(?<![\w.])print\(',
     'an environment variable': r'os\.environ\[|getenv',
