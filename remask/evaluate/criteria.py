@@ -218,6 +218,8 @@ GOALS = { # metric: (rule, bound); near: a share of the reference's value beside
 # %% ../../nbs/6_evaluate/05_criteria.ipynb #a9ec3139
 SHARP = 'sharpening: fewer archetypes and higher inside-validity than held-out plans'
 
+def _known_metrics(records): return {metric for r in records for figures in r['per_seed'] for metric in figures}
+
 def sharper(
     r:dict, # a record
     heldout:dict, # the record of held-out plans
@@ -245,10 +247,13 @@ def goals(
     "Compare a method with what as many held-out plans score"
     require_size([r, heldout], anyway)
     criteria = []
+    known = _known_metrics([r, heldout])
     for metric in GOALS:
+        if metric not in known: continue
         rule, bound = _goal(metric, heldout)
         criteria.append(criterion(r, metric, rule, bound))
     notes = [SHARP] if sharper(r, heldout) else []
+    notes += [f'Not measured here: {metric}.' for metric in GOALS if metric not in known]
     reached = not _missed(criteria)
     return dict(method=r['method'], reached=reached, criteria=criteria, notes=notes)
 

@@ -231,7 +231,9 @@ def method_at(
     takes = inspect.signature(CONSTRUCTORS[name].make).parameters if name in CONSTRUCTORS else {}
     if not takes: raise ValueError(f"method={method.name} takes no strength: leave it out")
     first = next(iter(takes.values()))
-    return get_method(name, **{first.name: first.annotation(strength)})
+    value = first.annotation(strength)
+    if value != strength: raise ValueError(f"strength={strength}: {first.name} of {name} is a whole number")
+    return get_method(name, **{first.name: value})
 
 # %% ../../nbs/7_pipeline/08_demo.ipynb #75665b18
 class Demo(NamedTuple):
