@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['POSITIVE', 'SEED_LISTS', 'DURATIONS', 'HELP', 'stage_params', 'sampled_keys', 'check_sampled', 'coerce', 'size_fault',
            'select_parameters', 'entries', 'normalise', 'run_notebook', 'log_duration', 'duration_table',
-           'project_root', 'run_stage', 'describe_stages', 'describe_stage', 'help_of', 'stage_main', 'as_html']
+           'project_root', 'enter_project', 'run_stage', 'describe_stages', 'describe_stage', 'help_of', 'stage_main',
+           'as_html']
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #216e5b36
 import json, logging, os, re, sys, tempfile, time, warnings
@@ -16,6 +17,7 @@ import nbformat, papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
+from ..core.engine import ENGINE_PARAMETERS, check_engine, engine_of, without_engine
 from ..core.files import BAD_RECORD, located, plain_name, write_whole
 from .params import (
     SAMPLED, SECTIONS, check_section, declared_parameters, find_stage, nearest, parse_yaml, read_params)
@@ -142,15 +144,21 @@ def _is_progress(output): # a progress bar
 
 def _only(metadata, key): return {key: metadata[key]} if key in metadata else {}
 
+def _same_anywhere(cell): # its source without the lines that say where tasks run
+    if cell.metadata.get('tags') != ['injected-parameters']: return cell.source
+    lines = cell.source.split('\n')
+    return '\n'.join(line for line in lines if line.partition(' = ')[0] not in ENGINE_PARAMETERS)
+
 def normalise(
     nb:nbformat.NotebookNode, # an executed notebook, changed in place
 )->nbformat.NotebookNode:
-    "Remove timestamps, random ids and progress bars from an executed notebook"
+    "Remove what differs from run to run: timestamps, random ids, progress bars, where tasks ran"
     nb.metadata = _only(nb.metadata, 'kernelspec')
     for number, cell in enumerate(nb.cells):
         cell.metadata = _only(cell.metadata, 'tags')
         cell.id = f'cell-{number}'
         if cell.cell_type != 'code': continue
+        cell.source = _same_anywhere(cell)
         cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
     return nb
 
@@ -247,6 +255,17 @@ def project_root(
     def is_root(folder): return (folder/'params.yaml').is_file() and (folder/'nbs/experiments').is_dir()
     return next(filter(is_root, (start, *start.parents)), start)
 
+def enter_project(
+    root:str|Path,
+)->None:
+    "Prepare this process for the stages of a project: its folder, one thread, figures in notebooks"
+    os.chdir(root)
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore:IProgress not found') # a terminal has no widgets
+    os.environ.update(MPLBACKEND='module://matplotlib_inline.backend_inline') # figures go into the notebook
+    _log_to_terminal()
+    _keep_caches_here()
+
 # %% ../../nbs/7_pipeline/01_stages.ipynb #34570fb7
 def _at(params, where): # the value of params.yaml under dotted names
     for key in where.split('.'):
@@ -291,10 +310,11 @@ def run_stage(
     collected = stage_params(everything, given, sections)
     _check_names(given, sections)
     params = select_parameters(notebook, collected, given)
+    check_engine(engine_of(params))
     out = Path('reports/notebooks')/f'{_notebook_name(stage, given, sections)}.ipynb'
     began = time.monotonic()
     run_notebook(notebook, out, params)
-    log_duration(stage, given, time.monotonic() - began)
+    log_duration(stage, without_engine(given), time.monotonic() - began)
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #f2485501
 _USAGE = "usage: remask-stage STAGE [name=value ...]\n       remask-stage STAGE --help"
@@ -371,15 +391,10 @@ def _write(text): sys.stdout.write(text + '\n')
 
 def stage_main()->None:
     "Run a stage from the command line; exit with one sentence and code 1 if something is wrong"
-    os.chdir(project_root())
-    os.environ.setdefault('OMP_NUM_THREADS', '1')
-    os.environ.setdefault('PYTHONWARNINGS', 'ignore:IProgress not found') # a terminal has no widgets
-    os.environ.update(MPLBACKEND='module://matplotlib_inline.backend_inline') # figures go into the notebook
-    _log_to_terminal()
     args = sys.argv[1:]
     try:
+        enter_project(project_root())
         if {*HELP} & {*args}: return _write(help_of(args))
-        _keep_caches_here()
         run_stage(args)
     except (ValueError, RuntimeError, OSError) as e: sys.exit(f"{' '.join(args):.300}: {e}")
 
