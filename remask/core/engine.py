@@ -6,11 +6,11 @@
 __all__ = ['ENGINE_PARAMETERS', 'ENGINES', 'Engine', 'engine_of', 'without_engine', 'check_engine', 'TaskError', 'task_name',
            'completed', 'run_tasks']
 
-# %% ../../nbs/1_core/15_engine.ipynb #d9cf703e
+# %% ../../nbs/1_core/15_engine.ipynb #8e5090b0
 import importlib.util, os, socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 import torch
 from joblib import Parallel, cpu_count, delayed
@@ -117,13 +117,17 @@ def _got(ray, ref, name): # (number, result) of a finished task
         why = str(cause).partition('\n')[0]
         raise TaskError(f"{name}: {type(cause).__name__}: {why}") from None
 
-# %% ../../nbs/1_core/15_engine.ipynb #f6744f4f
+# %% ../../nbs/1_core/15_engine.ipynb #36adc541
+def _attempt_in(folder, *call): # in the folder of the caller, where the machine has it
+    with suppress(OSError): os.chdir(folder)
+    return _attempt(*call)
+
 def _remote(call, tasks, engine): # -> (number, result), as they finish
     function, name = call
     with _cluster(engine.address) as ray:
-        run = ray.remote(num_cpus=engine.cpus, num_gpus=engine.gpus, max_retries=3)(_attempt)
-        shared = ray.put(function)
-        refs = {run.remote(shared, name, *numbered): numbered[1] for numbered in enumerate(tasks)}
+        run = ray.remote(num_cpus=engine.cpus, num_gpus=engine.gpus, max_retries=3)(_attempt_in)
+        here, shared = os.getcwd(), ray.put(function)
+        refs = {run.remote(here, shared, name, k, task): task for k, task in enumerate(tasks)}
         try:
             while refs:
                 (ref, *_), _ = ray.wait([*refs])
