@@ -9,9 +9,26 @@ __all__ = ['compare', 'Tuned', 'tune']
 import itertools
 from typing import Callable, NamedTuple
 import numpy as np, pandas as pd
+from ..core.engine import Engine, run_tasks
 from ..methods.method import Method
 from ..lm.generate import as_method, generate
 from .compare import interval
+
+# %% ../../nbs/6_evaluate/07_tune.ipynb #b54d32ac
+def _score(m, seed, model, metric, call): # -> metric and NFE of one seed
+    out = generate(model, method=m, seed=seed, **call)
+    nfe = out.nfe.double().mean()
+    return float(metric(out.ids)), float(nfe)
+
+def _task_name(task):
+    m, seed, *_ = task
+    return f'{m.name}, seed {seed}'
+
+def _summary(scores): # of the seeds of a method
+    values, nfe = zip(*scores)
+    low, high = interval([*values])
+    row = dict(mean=np.mean(values), low=low, high=high)
+    return row | dict(nfe=np.mean(nfe), seeds=len(scores))
 
 # %% ../../nbs/6_evaluate/07_tune.ipynb #98e1ed17
 def compare(
@@ -19,18 +36,17 @@ def compare(
     methods:list, # names, policies or methods
     metric:Callable, # (N,L) ids -> number
     seeds:tuple=(1, 2, 3, 4, 5),
+    engine:Engine=Engine('serial'), # where the seeds of the methods are sampled
     **call, # of `generate`: length, vocab_size, mask_id, steps, num_samples, ...
 )->pd.DataFrame: # index method; mean, low and high (95 %), NFE
     "Compare methods on a model by a metric of their samples, over the same seeds"
+    made = [as_method(m) for m in methods]
+    tasks = [(m, seed, model, metric, call) for m in made for seed in seeds]
+    scores = run_tasks(_score, tasks, engine, name=_task_name)
     rows = {}
-    for m in map(as_method, methods):
-        outs = [generate(model, method=m, seed=s, **call) for s in seeds]
-        values = [float(metric(out.ids)) for out in outs]
-        low, high = interval(values)
-        nfe = [out.nfe.double().mean().item() for out in outs]
-        row = dict(mean=np.mean(values), low=low, high=high)
-        row |= dict(nfe=np.mean(nfe), seeds=len(seeds))
-        rows[m.name] = row
+    for m in made:
+        mine, scores = scores[:len(seeds)], scores[len(seeds):]
+        rows[m.name] = _summary(mine)
     return pd.DataFrame(rows).T
 
 # %% ../../nbs/6_evaluate/07_tune.ipynb #09014290
@@ -48,7 +64,7 @@ def tune(
     metric:Callable, # (N,L) ids -> number
     largest:bool=True, # whether a larger number is better
     seeds:tuple=(101, 102, 103), # report on others
-    **call, # of `generate`
+    **call, # of `generate`; engine, of `compare`
 )->Tuned:
     "Choose a method's parameters by a metric of its samples"
     combinations = itertools.product(*grid.values())

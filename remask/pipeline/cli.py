@@ -11,7 +11,7 @@ import argparse, importlib.util, json, os, sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from ..core.engine import ENGINES, Engine
+from ..core.engine import ENGINES, Engine, TaskError
 from ..core.files import open_tensors, read_utf8, write_whole
 from ..domains.readers import READERS, read_graphs, write_jsonl
 from ..domains.graphs import decode_graphs
@@ -373,4 +373,4 @@ def main(
     try:
         if run in _IN_PROJECT: _enter_project()
         sys.stdout.write(run(**args) + '\n')
-    except (ValueError, OSError) as e: p.exit(2, f"remask: {e}\n")
+    except (ValueError, OSError, TaskError) as e: p.exit(2, f"remask: {e}\n")
