@@ -40,6 +40,7 @@ NOT_GIVEN = {  # parameters that keep the notebook's default where no entry give
     'form',
     'enough',
     'accept_code',
+    'begin',
     'run_programs',
 }
 

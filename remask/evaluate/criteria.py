@@ -218,7 +218,9 @@ GOALS = { # metric: (rule, bound); near: a share of the reference's value beside
 # %% ../../nbs/6_evaluate/05_criteria.ipynb #a9ec3139
 SHARP = 'sharpening: fewer archetypes and higher inside-validity than held-out plans'
 
-def _known_metrics(records): return {metric for r in records for figures in r['per_seed'] for metric in figures}
+def _known_metrics(records):
+    every = [figures for r in records for figures in r['per_seed']]
+    return set().union(*every)
 
 def sharper(
     r:dict, # a record
@@ -246,12 +248,8 @@ def goals(
 )->dict: # method, reached, criteria, notes
     "Compare a method with what as many held-out plans score"
     require_size([r, heldout], anyway)
-    criteria = []
     known = _known_metrics([r, heldout])
-    for metric in GOALS:
-        if metric not in known: continue
-        rule, bound = _goal(metric, heldout)
-        criteria.append(criterion(r, metric, rule, bound))
+    criteria = [criterion(r, metric, *_goal(metric, heldout)) for metric in GOALS if metric in known]
     notes = [SHARP] if sharper(r, heldout) else []
     notes += [f'Not measured here: {metric}.' for metric in GOALS if metric not in known]
     reached = not _missed(criteria)
