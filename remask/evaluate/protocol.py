@@ -8,7 +8,7 @@ __all__ = ['FAIR_HEAD', 'DataPart', 'check_disjoint', 'choose_settings', 'Traine
 
 # %% ../../nbs/6_evaluate/11_protocol.ipynb #91d2bdeb
 from typing import NamedTuple
-import numpy as np, pandas as pd
+import numpy as np
 from .answer_metrics import paired_difference
 from .compare import markdown
 

@@ -28,8 +28,8 @@ def draw_of(
     temperature:float=1., top_p:float=1.,
 )->Callable: # (logits, u) -> ids
     "Draw tokens at a temperature, from a nucleus"
-    if not 0 < top_p < 1 or temperature == 0: return categorical(temperature)
-    inside = nucleus(top_p)
+    plain, inside = categorical(temperature), nucleus(top_p) # each refuses what it cannot draw with
+    if top_p == 1 or temperature == 0: return plain
     def draw(logits, u): return inside(logits.double()/temperature, u)
     return draw
 

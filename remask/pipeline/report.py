@@ -134,27 +134,27 @@ def write_pairs(
     return path
 
 # %% ../../nbs/7_pipeline/10_report.ipynb #e8d3923d
-def _made(c, record): return read_made(f'build/samples/{c.table}/{record["method"]}.safetensors')
-
 def timed_records(
     c:Comparison,
-)->list: # its records
+)->list: # its records; what is known of their sampling under `made`
     "Add the processor time of 1,000 samples to the records of samples that were made here"
-    return [with_sampling_time(record, _made(c, record)) for record in c.records]
+    timed = []
+    for record in c.records:
+        made = read_made(f'build/samples/{c.table}/{record["method"]}.safetensors')
+        timed.append(with_sampling_time(record, made) | dict(made=made))
+    return timed
 
-def _tags(c, record): # of one run, but for those of code and data
-    params, made = record['params'], _made(c, record)
+def _tags(record): # of one run, but for those of code and data
+    params, made = record['params'], record['made']
     tags = {key: params.get(key, 'held out') for key in ('process', 'unmask', 'remask')}
     for key in ('git', 'date', 'device'):
         if key in made: tags[f'sampling_{key}'] = made[key]
     return tags
 
 # %% ../../nbs/7_pipeline/10_report.ipynb #4beb5f3d
-def _files(c, method, pages): # that a run keeps
-    shared = sorted(report_path(c, '').glob('*.*'))
+def _own_files(c, method, pages): # of a run
     own = pages.get(method, [])
-    if method != HELDOUT: own = [*own, write_pairs(c, method)]
-    return shared + own
+    return own if method == HELDOUT else [*own, write_pairs(c, method)]
 
 def _experiment_name(c):
     words = [word for word in (c.data, c.name) if word not in ('plans', 'main')]
@@ -177,7 +177,7 @@ def _prepare(c, exp, each): # the view of an experiment
 
 # %% ../../nbs/7_pipeline/10_report.ipynb #ca8b3399
 def log_comparison(
-    c:Comparison,
+    c:Comparison, # with the records that `timed_records` returned
     tags:dict, # of every run
     each:dict, # method -> tags of its run
     pages:dict, # method -> files of its run, besides those of the comparison
@@ -188,8 +188,9 @@ def log_comparison(
     made_with = revision(c.data)
     def all_tags(record):
         own = each.get(record['method'], {})
-        return made_with | tags | _tags(c, record) | own
-    def files(record): return _files(c, record['method'], pages)
+        return made_with | tags | _tags(record) | own
+    shared = sorted(report_path(c, '').glob('*.*'))
+    def files(record): return shared + _own_files(c, record['method'], pages)
     def inputs(record): return sample_inputs(record['params'], c.data, made_with['data'])
-    log_runs(exp, timed_records(c), all_tags, files, inputs)
+    log_runs(exp, c.records, all_tags, files, inputs)
     return _prepare(c, exp, each)
