@@ -61,16 +61,22 @@ def _assigned(source): # name -> value of the assignments
     assigned = [n for n in statements if isinstance(n, ast.Assign)]
     return {n.targets[0].id: ast.literal_eval(n.value) for n in assigned} # type: ignore[attr-defined]
 
+def _cells(notebook): # of a notebook
+    with located(notebook, 'its parameters cell', 'correct it'): return read_json(notebook)['cells']
+
+def _declared(notebook, cells): # name -> default, of each cell tagged `parameters`
+    with located(notebook, 'its parameters cell', 'correct it'):
+        tagged = [c for c in cells if 'parameters' in c['metadata'].get('tags', ())]
+        return [_assigned(''.join(c['source'])) for c in tagged]
+
+# %% ../../nbs/7_pipeline/00_params.ipynb #da332dcc
 def declared_parameters(
     notebook:str|Path, # path of a notebook with a cell tagged `parameters`
 )->dict: # name -> default
     "Read the names and defaults a notebook's parameters cell declares"
-    with located(notebook, 'its parameters cell', 'correct it'):
-        cells = [c for c in read_json(notebook)['cells'] if 'parameters' in c['metadata'].get('tags', ())]
-        sources = [''.join(c['source']) for c in cells]
-    if len(cells) != 1:
-        raise ValueError(f"{notebook}: has {len(cells)} cells tagged `parameters`, expected one")
-    with located(notebook, 'its parameters cell', 'correct it'): return _assigned(sources[0])
+    declared = _declared(notebook, _cells(notebook))
+    if len(declared) == 1: return declared[0]
+    raise ValueError(f"{notebook}: has {len(declared)} cells tagged `parameters`, expected one")
 
 # %% ../../nbs/7_pipeline/00_params.ipynb #f1d57a61
 def stage_notebooks(
@@ -109,17 +115,17 @@ class Known(NamedTuple):
 # %% ../../nbs/7_pipeline/00_params.ipynb #58600674
 _QUOTED = r"""['"](\w+)['"]"""
 
-def _code(notebook): # its code as text
-    cells = read_json(notebook)['cells']
+def _code(cells): # of a notebook, as text
     sources = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
     return '\n'.join(sources)
 
 def _readers(root): # (parameters, quoted words) of every stage
-    notebooks = stage_notebooks(root/'nbs/experiments').values()
-    stages = [p for p in notebooks if '"parameters"' in read_utf8(p)]
-    declared = [declared_parameters(p) for p in stages]
-    quoted = [re.findall(_QUOTED, _code(p)) for p in stages]
-    return list(zip(declared, quoted))
+    found = []
+    for path in stage_notebooks(root/'nbs/experiments').values():
+        cells = _cells(path)
+        quoted = re.findall(_QUOTED, _code(cells))
+        found += [(declared, quoted) for declared in _declared(path, cells)]
+    return found
 
 def _members(pipeline): # name of a list -> section, of the lists whose entries are stages
     pairs = re.findall(r'^ +(\w+): \$\{(\w+)\}$', pipeline, re.M)
