@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['new_axes', 'points_wide', 'framed', 'colour', 'show_tokens', 'as_table', 'show_trajectory', 'show_trajectories',
-           'show_text', 'film_text', 'show_curve', 'show_bars']
+           'show_text', 'animate_text', 'show_curve', 'show_bars']
 
 # %% ../../nbs/1_core/04_plot.ipynb #b2203ed5
 import hashlib
@@ -227,7 +227,7 @@ def show_text(
     return ax
 
 # %% ../../nbs/1_core/04_plot.ipynb #daf539c0
-def film_text(
+def animate_text(
     frames:Sequence, # (text, marks) after every step, as `show_text` takes them
     title:str='', width:int=64,
     wait:int=150, # milliseconds per step
