@@ -80,13 +80,15 @@ def categorical(
 
 # %% ../../nbs/1_core/12_sampler.ipynb #cb27b77f
 def nucleus(
-    top_p:float, # share of probability to keep, in (0,1]
+    top_p:float, # share of probability to keep, in (0,1]; 1 keeps all
+    temperature:float=1., # of the distribution of which the nucleus is taken
 )->Callable: # (logits, u) -> ids
     "Draw from the smallest set of likeliest tokens that holds `top_p` of the probability (arXiv 1904.09751)"
     if not 0 < top_p <= 1: raise ValueError(f"top_p={top_p}: must lie in (0,1]")
+    if top_p == 1 or temperature <= 0: return categorical(temperature)
     def draw(logits, u):
         "Draw ids of the nucleus by inverse CDF"
-        p, order = logits.double().softmax(-1).sort(dim=-1, descending=True, stable=True)
+        p, order = (logits.double()/temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
         before = p.cumsum(-1) - p
         p = torch.where(before < top_p, p, 0)
         drawn = invert_cdf(p, u)[..., None]

@@ -210,7 +210,7 @@ def _refuse_others(path, tensors, about, params, defined): # a state of another 
     if have != {'net.' + k: p.shape for k, p in params.items()}:
         raise ValueError(f"{path}: is the state of another network; delete it to start afresh")
     if defined is None: return
-    differ = [*changed(Path(path), about, defined)]
+    differ = changed(Path(path), about, defined)
     if differ == ['start'] and _has_values(params, tensors): return
     differ = ', '.join(differ)
     if differ: raise ValueError(f"{path}: is the state of another training (different: {differ}): "

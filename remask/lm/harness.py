@@ -113,10 +113,7 @@ def cut_at_stops(
     return text[:first]
 
 def _draw(gen): # (logits, u) -> ids
-    if gen.top_p == 1 or gen.temperature == 0: return draw_at(gen.temperature)
-    draw_nucleus = nucleus(gen.top_p)
-    def draw(logits, u): return draw_nucleus(logits/gen.temperature, u)
-    return draw
+    return draw_at(gen.temperature) if gen.top_p == 1 else nucleus(gen.top_p, gen.temperature)
 
 # %% ../../nbs/5_lm/05_harness.ipynb #8e33e180
 def request_key(
