@@ -17,7 +17,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env pull commit look readme repro repro-all remedies record text answers ablations train train-text train-answers exactness sudoku train-sudoku test test-all smoke faults mutations site ui lab bench clean
+.PHONY: help env pull commit look readme repro repro-all remedies record text answers ablations fair train train-text train-answers exactness sudoku train-sudoku test test-all smoke faults mutations site ui lab bench clean
 
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ ablations: pull ## one thing changed at a time: the head's training, steps, bloc
 	@$(BIN)/dvc repro compare_ablations
 	@for q in $(call CHOSEN,quizzes_asked); do cat reports/$$q-answers-ablated/comparison.md || exit; done
 
+fair: pull ## scores that were trained alike, each method with its best settings, beside a longer training
+	@$(BIN)/dvc repro fair_answers && $(BIN)/dvc repro --force --single-item compare_fair
+	@for q in $(call CHOSEN,quizzes_asked); do cat reports/$$q-fair.md || exit; done
+
 repro-all: pull ## every domain
 	@$(BIN)/dvc repro
 	@echo "what each stage took when it was last run:" && $(BUDGET)
@@ -134,7 +138,7 @@ mutations: $(READY) ## change one place of three modules of core at a time, and 
 # lanes, one a core: DVC runs one stage at a time, and at this size a stage is mostly imports. The lock, which is long
 # and read and written at every stage, says nothing that holds at this size. The folder's name is one that has broken tools.
 LANE_plans := compare compare_remedies record diagnosis effects exactness
-LANE_others := compare_text detect rank compare_answers compare_ablations llada sudoku
+LANE_others := compare_text detect rank compare_answers compare_ablations compare_fair llada sudoku
 LANES := plans others
 
 smoke: $(READY) ## every stage of every domain end to end with tiny sizes

@@ -69,6 +69,7 @@ FRONT = [
     'make sudoku',
     'make answers',
     'make ablations',
+    'make fair',
 ]
 SAMPLED_AGAIN = 'make record SAMPLE=1'
 OF_MINE = 'make record DATA=mine'
