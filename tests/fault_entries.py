@@ -26,6 +26,7 @@ from remask.lm.blocks import DualStream, load_scorer
 from remask.lm.hub_model import save_small
 from remask.methods.text_checkpoints import load_text_checkpoints
 from remask.pipeline import cli, doctor, profiles, provenance, stages, store
+from remask.pipeline.dependencies import import_closure
 from remask.pipeline.tracking import database_fault, open_experiment
 from remask.policies.ups import ScoreHead
 
@@ -414,7 +415,8 @@ def project_apart(folder):
 
 def notebook(folder, name):
     at = 'nbs/experiments/plans'
-    with in_place(folder, name, at), contextlib.chdir(folder): return run_quietly(SAMPLE)
+    with in_place(folder, name, at), contextlib.chdir(folder):
+        return run_quietly(SAMPLE), import_closure(f'{at}/{name}')
 
 
 def profile(folder, name):
@@ -573,7 +575,7 @@ NAMES = (*'n_max samples seeds steps batch cooldown lr ema warmup train_steps so
 ENTRIES['params.yaml'] = Entry(project, stage, parameters('params.yaml'), yaml_told, 15, NAMES)
 CONFIGS = parameters('laptop.yaml', 'smoke.yaml', 'params.yaml')
 ENTRIES['profiles'] = Entry(project_apart, profile, CONFIGS, yaml_told)
-ENTRIES['stage notebook'] = Entry(project_apart, notebook, {'sample.ipynb': JSON}, None, 5)
+ENTRIES['stage notebook'] = Entry(project_apart, notebook, {'sample.ipynb': JSON}, None, 5, ('params.yaml',))
 STORES = parameters('data.dvc', 'dvc.yaml', 'dvc.lock') | {'requirements.lock': TEXTS}
 ENTRIES['store'] = Entry(store_files, stored, STORES, None)
 ENTRIES['command line'] = Entry(command_line, typed, AS_JSON, None, 25)

@@ -397,13 +397,14 @@ def save_tensors(
 
 # %% ../../nbs/1_core/01_files.ipynb #63f4750a
 def _record(path, f): # of an open file -> what was recorded, the digest or None
-    written = f.metadata() or {}
+    written = f.metadata()
+    if written is None: return {}, None                # of another program
     text = written.get('about', '{}')
     about = json.loads(text)
     if not isinstance(about, dict): raise ValueError('its record is no JSON object')
     digest = about.pop(_DIGEST, None)
     damaged = digest is None and '__' in text          # of a name of ours
-    if damaged or written.keys() - {'about'}: raise ValueError('its record is damaged')
+    if damaged or written.keys() != {'about'}: raise ValueError('its record is damaged')
     return about, digest
 
 # %% ../../nbs/1_core/01_files.ipynb #fcf054b8

@@ -7,13 +7,13 @@ __all__ = ['RUNNERS', 'REPORTERS', 'imported', 'import_closure', 'stage_notebook
            'yaml_round_trip', 'yaml_text', 'write_dependencies']
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #b520ba86
-import ast, io, json
+import ast, io
 from pathlib import Path
 from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ..core.files import located, read_utf8, write_whole
-from .params import read_yaml
+from .params import notebook_code, read_yaml
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #19539505
 def _absolute(node, package): # the module that `from ... import` names
@@ -28,7 +28,9 @@ def imported(
 )->set: # dotted names
     "List what a source imports, also inside functions"
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    try: tree = ast.parse(source)
+    except SyntaxError as e: raise ValueError(f'it is no Python ({e.msg}, line {e.lineno})') from None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import): names |= {a.name for a in node.names}
         if isinstance(node, ast.ImportFrom):
             base = _absolute(node, package)
@@ -37,9 +39,7 @@ def imported(
 
 # %% ../../nbs/7_pipeline/04_dependencies.ipynb #88ad9815
 def _code_of(notebook): # its code cells without the lines of IPython
-    cells = json.loads(Path(notebook).read_text('utf-8'))['cells']
-    code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
-    lines = '\n'.join(code).splitlines()
+    lines = notebook_code(notebook).splitlines()
     return '\n'.join(line for line in lines if not line.lstrip().startswith(('%', '!')))
 
 def _path_of(module, root): # of a module of the library
@@ -55,7 +55,7 @@ def import_closure(
 )->list: # sorted paths of modules, relative to the root
     "List the modules that a notebook imports, directly or through other modules"
     root, found = Path(root), set()
-    waiting = [*imported(_code_of(root/notebook))]
+    with located(root/notebook, 'its code', 'correct it'): waiting = [*imported(_code_of(root/notebook))]
     while waiting:
         module = waiting.pop()
         path = _path_of(module, root)

@@ -66,7 +66,9 @@ def database_fault(
         with closing(sqlite3.connect(f'{db.resolve().as_uri()}?mode=ro', 60, uri=True)) as c:
             said, = c.execute('pragma quick_check(1)').fetchone()
             tables = {name for name, in c.execute("select name from sqlite_master where type = 'table'")}
-    except sqlite3.DatabaseError as e: return f'is damaged ({e})'
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
+        why = ' '.join(str(e).split()) # it may quote a table's lines
+        return f'is damaged ({why:.200})'
     first = said.partition('\n')[0]
     lost = ', '.join(sorted(_TABLES - tables))
     if first != 'ok': return f'is damaged ({first})'
