@@ -35,20 +35,28 @@ def mat(f, *records, dtype=np.uint8, **more):
     ([5, 6, 7], [], Graph((5, 6, 7), ()), {}),        # no edges
     ([5, 6], [[1, 1, 4], [0, 1, 2], [0, 0, 0]], Graph((5, 6), ((0, 1, 2),)), {'self-loops dropped': 2}),
     ([5, 6, 7], [[2, 0, 4], [1, 0, 0]], Graph((5, 6, 7), ((0, 1, 9), (0, 2, 5))), {'edges turned round': 2}),
-    ([5, 6], [[0, 1, 2], [0, 1, 7]], Graph((5, 6), ((0, 1, 7),)), {'duplicate edges overwritten': 1}),
+    ([5, 6], [[0, 1, 2], [0, 1, 7]], Graph((5, 6), ((0, 1, 7),)), {'contradicting edges': 1}),
+    ([5, 6], [[0, 1, 2], [1, 0, 7]], Graph((5, 6), ((0, 1, 2),)),
+     {'duplicate edges dropped': 1, 'edges turned round': 1}),
+    ([5, 6], [[0, 1, 2], [0, 1, 7], [0, 1, 2]], Graph((5, 6), ((0, 1, 2),)),
+     {'duplicate edges dropped': 1, 'contradicting edges': 1}),
     ([5, 6], [[0, 1, 2], [1, 0, 0]], Graph((5, 6), ((0, 1, 9),)),
-     {'duplicate edges overwritten': 1, 'edges turned round': 1}),
+     {'contradicting edges': 1, 'edges turned round': 1}),
     ([], [], None, {'skipped: no rooms': 1}),
     ([3]*9, [[0, 8, 1]], None, {'skipped: more than 8 rooms': 1}),
 ])
 @pytest.mark.parametrize('dtype', [np.uint8, float])
 def test_every_oddity_of_a_graph2plan_record_is_read_and_counted(tmp_path, types, edges, want, count, dtype):
     plain, this = ([0, 1], [[0, 1, 6]]), (types, edges)
-    for where, records in enumerate([[this, plain], [plain, this, plain], [this]]):
-        got = readers.read_graph2plan(mat(tmp_path/f'{where}.mat', *records, dtype=dtype))
+    for where, records in enumerate([[this, plain], [plain, this, plain], [plain, plain, this, this]]):
+        path = mat(tmp_path/f'{where}.mat', *records, dtype=dtype)
+        got = readers.read_graph2plan(path)
+        times, at = records.count(this), f'{path}, record {records.index(this) + 1}'
+        named = {'contradicting edges': f'contradicting edges overwritten (first: {at})'}
         graphs = [want if r is this else Graph((0, 1), ((0, 1, 6),)) for r in records]
         assert got.graphs == [g for g in graphs if g]
-        assert {k: n for k, n in got.report.items() if n} == {'records read': len(records), **count}
+        want_count = {named.get(k, k): times*n for k, n in count.items()}
+        assert {k: n for k, n in got.report.items() if n} == {'records read': len(records), **want_count}
 
 
 def test_more_rooms_fit_when_asked(tmp_path):

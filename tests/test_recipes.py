@@ -429,8 +429,9 @@ def test_the_real_plans_are_read_by_the_commands_of_the_page(project):
     assert [len(g['types']) for g in graphs[60:]] == [1, 2, 3]
     assert graphs[62]['edges'] == [[0, 1, 6], [0, 2, 7]]     # the last of two, and 2 turned round
     report = printed['remask data data.mat --to inputs/mine.jsonl']
-    counts = ['1 self-loops dropped', '1 edges turned round', '1 duplicate edges overwritten',
-              '1 skipped: no rooms', '1 skipped: more than 8 rooms', '65 records read']
+    contradicting = '1 contradicting edges overwritten (first: data.mat, record 63)'
+    counts = ['1 self-loops dropped', '1 edges turned round', contradicting, '1 skipped: no rooms',
+              '1 skipped: more than 8 rooms', '65 records read']
     assert all(count in report for count in counts), report
     plans = [json.loads(line) for line in (project/'inputs/resplan.jsonl').read_text().splitlines()]
     assert [sorted(g['types']) for g in plans] == [[0, 1, 2, 7]]*3

@@ -75,6 +75,13 @@ def _keep(g, n_max, out):
     else: out.graphs.append(g)
 
 # %% ../../nbs/3_domains/02_readers.ipynb #d4dcd492
+_CONTRADICTING = 'contradicting edges overwritten'
+
+def _repeated(e, relation):
+    "Count the edges (M,3) that say again, and those that contradict, the relation kept of their pair"
+    other = sum(relation[i, j] != r for i, j, r in e.tolist())
+    return {'duplicate edges dropped': len(e) - len(relation) - other, _CONTRADICTING: other}
+
 def _tidy(e, report):
     "Edges (M,3) as recorded -> sorted triples i<j, one per pair"
     i, j, r = e.T
@@ -82,9 +89,8 @@ def _tidy(e, report):
     turned = np.stack([j, i, N_RELATIONS-1 - r], 1)
     e = np.where(back[:, None], turned, e)[~loop]
     relation = {(i, j): r for i, j, r in e.tolist()}
-    counts = {'self-loops dropped': int(loop.sum()), 'edges turned round': int(back.sum())}
-    counts['duplicate edges overwritten'] = len(e) - len(relation)
-    report += counts # in place; a count of 0 gets no entry
+    report += {'self-loops dropped': int(loop.sum()), 'edges turned round': int(back.sum())}
+    report += _repeated(e, relation) # in place; a count of 0 gets no entry
     return tuple((i, j, r) for (i, j), r in sorted(relation.items()))
 
 # %% ../../nbs/3_domains/02_readers.ipynb #6cb1b4a4
@@ -140,14 +146,20 @@ def _g2p(d, report):
     return Graph(tuple(types.tolist()), edges)
 
 # %% ../../nbs/3_domains/02_readers.ipynb #2782243b
+def _first(report, at):
+    "Name the record where edges contradict each other first"
+    if n := report.pop(_CONTRADICTING, 0): report[f'{_CONTRADICTING} (first: {at})'] = n
+
 def read_graph2plan(
     path:str|Path, # data.mat of the Graph2Plan release, or its records as JSON
     n_max:int=8, # room slots
 )->Reading:
     "Read Graph2Plan's records (Hu et al. 2020); raise ValueError naming file, record, reason and remedy"
-    out = Reading([], Counter())
+    out, at = Reading([], Counter()), None
     for place, d in _records(path):
         with located(path, place, _UNZIP): _keep(_g2p(d, out.report), n_max, out)
+        if at is None and out.report[_CONTRADICTING]: at = f'{path}, {place}'
+    _first(out.report, at)
     return out
 
 # %% ../../nbs/3_domains/02_readers.ipynb #5b275c57
