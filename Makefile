@@ -131,7 +131,7 @@ faults: $(READY) ## damage ten thousand inputs, kill stages, and write the count
 	@$(BIN)/python -m pytest -m "slow or not slow" tests/test_faults.py --deselect tests/test_faults.py::test_the_figures_of_the_documentation_are_of_a_long_form_without_faults
 	@cp reports/faults.json docs/faults.json && echo "remask: the counts are in docs/faults.json"
 
-mutations: $(READY) ## change one place of three modules of core at a time, and write what noticed it into docs/mutations.json
+mutations: $(READY) ## change one place of a module at a time, in eleven of core, lm and evaluate, and write what noticed it into docs/mutations.json
 	@$(BIN)/python tests/mutations.py docs/mutations.json
 
 # A clone with the working tree laid over it, so that nothing here is touched and nothing uncommitted is missed. Two

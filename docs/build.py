@@ -433,8 +433,8 @@ RELIABILITY = (
 MUTATIONS = (
     'One place of a module is changed at a time: an operator, a comparison, a bound, a constant, a side, a '
     'type. The examples of its notebook and the quick tests that guard it should notice. `make mutations` '
-    'tries ten of each module, chosen by a digest; methods and policies are tried whole by the tests of the '
-    'registry (`tests/test_registry.py`).')
+    'tries ten of each module, every kind in turn, chosen by a digest; methods and policies are tried whole '
+    'by the tests of the registry (`tests/test_registry.py`).')
 
 
 def in_table(code): return '`' + code.replace('|', r'\|') + '`'

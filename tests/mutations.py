@@ -16,14 +16,34 @@ GUARDS['core/schedules'] = ('1_core/05_schedules', 'test_train.py test_rate_netw
                             'log_uniform or is_refused or is_a_schedule')
 GUARDS['core/forward'] = ('1_core/07_forward', 'test_forward.py test_rate_network.py',
                           'share or gaps or lie or other or last_id or decoys or straight')
+GUARDS['core/tokens'] = '1_core/02_tokens', 'test_tokens.py test_registry.py', 'special or equal'
+GUARDS['core/sampler'] = ('1_core/12_sampler', 'test_registry.py', 'little or smallest or denies or foreign '
+                          'or returns or decisions and (remdm_cap or gibbs or wino or star)')
+GUARDS['core/fast'] = '1_core/13_fast', 'test_fast.py', 'not statistics and not generate_rows'
+GUARDS['core/statistics'] = '1_core/14_statistics', 'test_text_metrics.py', 'divergence'
+GUARDS['lm/blocks'] = '5_lm/01_blocks', 'test_blocks.py', 'not frequencies and not trains_in_fit'
+GUARDS['evaluate/graph_metrics'] = '6_evaluate/01_graph_metrics', 'test_graph_metrics.py', 'test'
+GUARDS['evaluate/answer_metrics'] = '6_evaluate/03_answer_metrics', 'test_answer_metrics.py', 'test'
+GUARDS['evaluate/text_metrics'] = '6_evaluate/02_text_metrics', 'test_text_metrics.py', 'test'
 KEPT = ROOT/'build'/'mutations'
-NUMBER, SECONDS = 10, 120   # mutations of a module; of the clock for each, after which it counts as noticed
+ALWAYS = 'token_weights bound 1', 'nucleus type 1'   # were not noticed once, and change what is computed
+NUMBER, SECONDS = 10, 120   # mutations of a module; of the processor for each, after which it is noticed
 
 # Mutations that change nothing, and why: reason -> what is written, before and after
 HARMLESS = {}
 HARMLESS['a number drawn or computed meets this bound with probability 0'] = [
     'check_schedule: rise.max() > 1e-09 -> rise.max() >= 1e-09',
+    '_Guard.__call__: (out >= self.low - 1e-09) & (out <= self.high + 1e-09) -> '
+    '(out >= self.low - 1e-09) & (out < self.high + 1e-09)',
+    'kl: np.where(p > 1e-10, p, 0) -> np.where(p >= 1e-10, p, 0)',
     'decoys: torch.where(v < kept, x0, x) -> torch.where(v <= kept, x0, x)']
+HARMLESS['a processor sorts stably even where it is not asked to'] = ['top: stable=True -> stable=False']
+HARMLESS['zero and one are exact in either type'] = ['remask_below: st.masked.double() -> st.masked.float()']
+HARMLESS['logits of networks are single, and their differences double in either case'] = [
+    'suppress_eos: st.logits.gather(-1, draft).double() -> st.logits.gather(-1, draft).float()']
+HARMLESS['a pattern that is known already is looked up again, with the same result'] = [
+    'tabulated: same = last is not None and real.shape == last.shape and real.equal(last) -> '
+    'same = last is not None and real.shape != last.shape and real.equal(last)']
 REASON = {what: reason for reason, some in HARMLESS.items() for what in some}
 
 OPPOSITE = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq}
@@ -137,11 +157,13 @@ def digest(mutation): return hashlib.sha256(mutation.name.encode()).digest()
 
 
 def sample(found, number=NUMBER):
-    "Some of them, each kind in turn, by their digests"
+    "Some of them: those of ALWAYS, then each kind in turn, by their digests"
     by_kind = {}
     for mutation in sorted(found, key=digest): by_kind.setdefault(mutation.kind, []).append(mutation)
     turns = [(k, kind, m) for kind, some in by_kind.items() for k, m in enumerate(some)]
-    return [m for *_, m in sorted(turns)[:number]]
+    first = [m for m in found if m.name in ALWAYS]
+    others = [m for *_, m in sorted(turns) if m not in first]
+    return (first + others)[:number]
 
 
 # ---- what notices
@@ -172,7 +194,8 @@ def noticed_by(module, text, guard):
     notebook, tests, which = guard
     child = os.fork()
     if not child:
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.alarm(5*SECONDS)   # of the clock, where it waits
         null = os.open(os.devnull, os.O_WRONLY)
         for stream in 1, 2: os.dup2(null, stream)
         try:
@@ -197,7 +220,7 @@ def digest_of(guard):
     return total.hexdigest()
 
 
-def examine(name, seconds=900):
+def examine(name, seconds=3600):
     "Try a sample of the mutations of a module, for some seconds; {mutation: what noticed it}"
     guard, path = GUARDS[name], KEPT/f'{name.replace("/", "-")}.json'
     text = (ROOT/'remask'/f'{name}.py').read_text()

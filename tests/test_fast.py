@@ -157,6 +157,16 @@ def test_a_row_that_did_not_change_is_cached(batch):
     assert sum(net.asked) == sum(asked)
 
 
+@pytest.mark.parametrize('v', range(SPACE.V))
+def test_the_first_call_counts_every_row_whatever_it_holds(v):
+    counter = NFECounter()
+    x = torch.full((3, SPACE.L), v)
+    real = torch.ones(x.shape, dtype=torch.bool)
+    f = cached_rows(Exact(SPACE, False).whole, counter)
+    for _ in range(2): f(x, 1., real)
+    assert counter.rows.tolist() == [1, 1, 1] and counter.rows.dtype is torch.long   # evaluations are whole
+
+
 def test_another_batch_is_not_mistaken_for_the_last():
     net, counter = Exact(SPACE, False), NFECounter()
     f = cached_rows(net.whole, counter)

@@ -1,4 +1,4 @@
-"""Every mutation of core that is tried is noticed, or changes nothing for a reason."""
+"""Every mutation of a module that is tried is noticed, or changes nothing for a reason."""
 import json, subprocess, sys
 import pytest
 from mutations import GUARDS, REASON, mutated, mutations, sample

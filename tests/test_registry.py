@@ -768,6 +768,13 @@ def drawn(logits, u, top_p): # the place of the token, from exact sums
     return order[bisect.bisect_right(sums, u*sums[kept]) - 1]
 
 
+@pytest.mark.parametrize('kept', range(1, 9))
+def test_a_nucleus_is_the_smallest_set_that_holds_its_share(kept):
+    u = torch.linspace(0, .999, 50, dtype=torch.float64)
+    equal = torch.zeros(50, 8)                               # of eight equal tokens, kept/8 is exactly `kept`
+    assert nucleus(kept/8)(equal, u).unique().tolist() == [*range(kept)]
+
+
 def test_many_tokens_of_little_probability_are_told_apart():
     logits = torch.tensor([0., *([-20.]*20_000)])            # float32 would hold one in thirty of their sums
     u = 1 - torch.linspace(2e-6, 4e-5, 7, dtype=torch.float64)
