@@ -163,7 +163,7 @@ site: $(READY) .venv-site/ready ## build the documentation into _site/
 
 .venv-site/ready: docs/requirements.txt
 	@test -x $(SITE_BIN)/python || $(PYTHON) -m venv .venv-site || { echo "remask: $(PYTHON) cannot make an environment; install its venv module" >&2; exit 1; }
-	@$(SITE_BIN)/python -m pip install -q -r $< > .venv-site/install.log 2>&1 || \
+	@$(SITE_BIN)/python -m pip install -q --require-hashes --no-deps -r $< > .venv-site/install.log 2>&1 || \
 	{ grep -i error .venv-site/install.log | tail -n 1 >&2; echo "remask: what draws the pages could not be installed (network? disk?); see .venv-site/install.log, then run make site again" >&2; exit 1; }
 	@touch $@
 

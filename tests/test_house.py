@@ -321,11 +321,26 @@ def test_no_file_names_a_place_of_one_machine():
     assert not found, found
 
 
+DIGEST = r' \\\n    --hash=sha256:[0-9a-f]{64}'
+
+
+def packages_of(name):
+    "(package, its digests) of a list that holds nothing else"
+    text = re.sub(r'^#.*\n', '', (ROOT/name).read_text(), flags=re.M)
+    found = re.findall(rf'^([A-Za-z0-9_.-]+)==[^ +\n]+((?:{DIGEST})*)\n', text, re.M)
+    assert sum(len(re.findall('sha256', digests)) + 1 for _, digests in found) == len(text.splitlines())
+    return found
+
+
+def test_what_draws_the_pages_is_installed_by_digest_only():
+    assert all(digests for _, digests in packages_of('docs/requirements.txt'))
+    make = (ROOT/'Makefile').read_text()
+    lists = re.findall(r'pip install [^|\n]*-r (\S+)', make)
+    assert len(lists) == make.count('--require-hashes --no-deps -r') == 2
+
+
 def test_the_lock_has_every_dependency_and_no_places():
-    text = re.sub(r'^#.*\n', '', (ROOT/'requirements.lock').read_text(), flags=re.M)
-    digest = r' \\\n    --hash=sha256:[0-9a-f]{64}'
-    packages = re.findall(rf'^([A-Za-z0-9_.-]+)==[^ +\n]+((?:{digest})*)\n', text, re.M)
-    assert sum(len(re.findall('sha256', digests)) + 1 for _, digests in packages) == len(text.splitlines())
+    packages = packages_of('requirements.lock')
     assert [name for name, digests in packages if not digests] == ['torch']
     names = {name.lower().replace('_', '-') for name, _ in packages}
     project = (ROOT/'pyproject.toml').read_text()
