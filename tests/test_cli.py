@@ -94,6 +94,7 @@ def test_a_file_of_samples_says_what_it_is(tmp_path, capsys):
 @pytest.mark.parametrize('args, why', [
     (['demo', 'plans'], "not the project's folder"),
     (['pull'], "not the project's folder"),
+    (['plans', '--to', 'out.jsonl', '--seed', '-1'], 'seed -1: name a number of at least 0'),
     (['explain', 'remdm_kap'], 'did you mean remdm_cap'),
     (['inspect', 'none.safetensors'], 'no such file'),
     (['tune', 'none.py:f', 'none.py:g', 'remdm_cap', 'eta=1', *SIZES], 'write FILE.py:NAME'),

@@ -81,7 +81,12 @@ def without_a_table(db):
     c.close()
 
 
-@pytest.mark.parametrize('damage', [emptied, torn, overwritten, without_a_table])
+def no_text(db): # in what describes a table
+    data = db.read_bytes()
+    db.write_bytes(data.replace(b'PRIMARY KEY', b'PRIM\xff\xff\xff KEY'))
+
+
+@pytest.mark.parametrize('damage', [emptied, torn, overwritten, without_a_table, no_text])
 def test_a_damaged_database_is_named_and_kept(sound, tmp_path, damage):
     db = tmp_path/'mlruns'/'mlflow.db'
     write_whole(db, sound.read_bytes())

@@ -13,9 +13,64 @@ from remask.core.files import open_tensors, read_records, save_tensors
 from faults import CLASSES, campaign, record
 
 ROOT = Path(__file__).parents[1]
+
+# What was found once, and the tests that hold it: file -> names, without `test_`
+FOUND = {}
+FOUND['a finished training never trains again, and its provenance lies'] = dict(
+    train='a_training_asked_for_again a_changed_recipe_trains_and_never_takes_the_old_tensors '
+          'provenance_is_what_trained_and_not_what_is_asked_for '
+          'changed_code_goes_on_only_for_a_reason_which_is_recorded')
+FOUND['a corrupt store is accepted, and weights that are not finite'] = dict(
+    doctor='a_corrupt_store_is_not_pulled a_corrupt_store_is_named_and_comes_back',
+    files='every_flipped_bit_of_a_checkpoint_is_found '
+          'a_file_from_before_there_were_digests_is_read_unless_it_is_not_finite',
+    train='a_network_of_nan_is_never_saved')
+FOUND['a program under test is not apart'] = dict(
+    programs='a_verdict_is_not_forged nothing_outside_is_written_deleted_or_reached '
+             'what_a_program_started_ends_with_it output_without_end_does_not_grow_this_process')
+FOUND['writers replace links and devices'] = dict(
+    files='a_link_is_followed_and_stays_a_link only_a_regular_file_is_replaced')
+FOUND['a torn last line of a curve ends resuming'] = dict(
+    train='a_torn_last_line_of_a_curve_is_forgiven_and_a_damaged_one_named')
+FOUND['a value of params.yaml runs in a shell, a name leads elsewhere'] = dict(
+    stages='no_value_of_params_yaml_reaches_a_shell a_value_of_params_yaml_is_read_where_no_shell_runs_it '
+           'a_name_in_a_path_leads_nowhere_else', files='a_name_leads_nowhere_else')
+FOUND['shared and endless lists of a pickle, corrupt tables, layers without end, bombs'] = dict(
+    readers='lists_without_end_in_a_pickle_are_named a_flipped_byte_in_a_plain_mat_never_ends_this_process',
+    files='a_flipped_bit_in_a_table_never_ends_the_process layers_without_end_are_refused '
+          'more_than_a_reader_takes_in_is_refused_within_a_gigabyte',
+    faults='a_table_of_one_long_text_is_refused_by_what_it_stands_for')
+FOUND['tracebacks, errors that name no file, inputs read as another one'] = dict(
+    faults='no_damaged_input_is_read_as_something_else_or_ends_in_more_than_a_sentence '
+           'ten_thousand_damaged_inputs', files='files_that_cannot_be_used',
+    cli='bad_input_is_one_sentence_and_exit_code_2 what_a_newcomer_mistypes_is_one_sentence',
+    stages='a_section_of_the_wrong_type_is_named a_missing_or_damaged_file_is_one_sentence '
+           'a_full_disk_is_one_sentence a_damaged_cell_names_its_notebook')
+FOUND['a damaged database is never named, an empty one refilled'] = dict(
+    doctor='a_damaged_database_is_named_and_kept a_damaged_database_is_rebuilt_from_what_is_on_disk')
+FOUND['a full or read-only folder hides the sentence'] = dict(
+    files='a_folder_that_may_not_be_written_is_said_in_one_sentence',
+    faults='a_full_disk_keeps_the_file_that_was_there_and_leaves_no_other')
+FOUND['retired runs keep their files, a resumed training logs twice'] = dict(
+    doctor='the_files_of_a_run_go_with_it', tracking='points_that_a_resumed_training_repeats_are_logged_once')
+FOUND['two trainings at once fail at the end'] = dict(
+    train='a_second_training_at_once_is_refused_at_the_start')
+FOUND['noise of a kernel, a page in the ASCII locale'] = dict(
+    stages='a_stage_runs_quietly_and_twice_to_the_same_bytes a_page_is_written_whatever_the_locale')
+FOUND['mutations that nothing notices'] = dict(
+    mutations='every_mutation_is_noticed_or_changes_nothing',
+    train='a_token_that_never_occurs_has_no_weight',
+    registry='many_tokens_of_little_probability_are_told_apart')
 COUNTS = ROOT/'docs'/'faults.json'
 SHORT, LONG = 250, 10_000
 SLOW = {'model folder', 'database', 'matlab', 'matlab packed', 'pickles that grow', 'training state'}
+
+
+@pytest.mark.parametrize('fault', FOUND)
+def test_what_was_found_once_is_held_by_tests_that_exist(fault):
+    for name, tests in FOUND[fault].items():
+        text = (ROOT/'tests'/f'test_{name}.py').read_text()
+        for test in tests.split(): assert f'def test_{test}(' in text, f'{fault}: no {test} in {name}'
 
 
 def bad(counts): return {k: n for k, n in sum(counts.values(), Counter()).items() if k != 'clean'}

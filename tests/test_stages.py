@@ -3,6 +3,8 @@ import ast, copy, json, os, pathlib, re, shlex, subprocess, sys
 import networkx as nx, nbformat, pytest, yaml
 from dvc.repo import Repo
 from remask.pipeline import stages
+from remask.pipeline.dependencies import import_closure
+from remask.pipeline.params import notebook_code
 from remask.methods.published import PUBLISHED, compared
 from remask.pipeline.profiles import edited_values, read_profile, use_profile, write_params
 from remask.pipeline.stages import (
@@ -290,6 +292,21 @@ def test_a_missing_or_damaged_file_is_one_sentence(tmp_path, text, message):
     if text is not None: (tmp_path/'p.yaml').write_text(text)
     with pytest.raises(ValueError, match=message) as e: read_params(tmp_path/'p.yaml')
     assert '\n' not in str(e.value)
+
+
+TAGGED = dict(tags=['parameters'])
+CELLS = [3, {}, dict(metadata=TAGGED)]
+SOURCES = {'n = 1': 2}, ['n = ', 1], None
+CELLS += [dict(cell_type='code', metadata=TAGGED, source=source) for source in SOURCES]
+
+
+@pytest.mark.parametrize('cell', CELLS, ids=str)
+def test_a_damaged_cell_names_its_notebook(tmp_path, cell):
+    path = tmp_path/'a.ipynb'
+    path.write_text(json.dumps(dict(cells=[cell])))
+    for read in declared_parameters, notebook_code, import_closure:
+        with pytest.raises(ValueError, match='a.ipynb, its (cells|code)') as e: read(path)
+        assert '\n' not in str(e.value)
 
 
 @pytest.mark.parametrize('source', ["n = 3\nm = 4", None])
