@@ -1,8 +1,9 @@
 "The `remask` command."
-import json, subprocess, sys
+import io, json, subprocess, sys
 
 import pytest, torch
 
+from notebooks import ROOT
 from remask.core.files import save_tensors
 from remask.pipeline import cli, stages
 from remask.domains.graphs import Graph
@@ -126,3 +127,47 @@ def test_the_stages_and_their_parameters_are_listed(monkeypatch, capsys):
         assert expected in capsys.readouterr().out
     monkeypatch.setattr(sys, 'argv', ['remask-stage', 'sampel', '--help'])
     with pytest.raises(SystemExit, match='did you mean sample'): stages.stage_main()
+
+
+MAINS = dict(remask='remask.pipeline.cli import main',
+             stage='remask.pipeline.stages import stage_main as main')
+PIPED = [('remask', '--help'), ('remask', 'methods --json'), ('stage', '--help')]
+
+
+@pytest.mark.parametrize('which, args', PIPED)
+def test_a_reader_that_leaves_early_ends_a_command_without_a_word(which, args):
+    code = f'from {MAINS[which]}; main()'
+    piped = f"{sys.executable} -c '{code}' {args} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(['bash', '-c', piped], capture_output=True, text=True, cwd=ROOT)
+    # argparse itself takes no notice of a reader of its help that left
+    assert done.stdout in ('141\n', '0\n') and done.stderr == ''
+
+
+def test_a_shell_completes_commands_options_and_methods(tmp_path, capsys):
+    cli.main(['completion', 'bash'])
+    (tmp_path/'remask.sh').write_text(capsys.readouterr().out)
+    def completed(*words):
+        asked = f"COMP_WORDS=(remask {' '.join(words)}); COMP_CWORD={len(words)}; _shtab_remask"
+        script = f'source {tmp_path}/remask.sh; {asked}; echo ${{COMPREPLY[@]}}'
+        done = subprocess.run(['bash', '-c', script], capture_output=True, text=True)
+        return set(done.stdout.split())
+    assert completed('de') == {'demo', 'dependencies'} and completed('demo', 's') == {'sudoku'}
+    assert completed('explain', 'remdm_sw') == {'remdm_switch'}
+    assert completed('chat', '--me') == {'--method'}
+    assert completed('chat', '--method', 'gib') == {'gibbs'}
+
+
+def test_questions_are_answered_one_a_line(tmp_path, monkeypatch, capsys):
+    from remask.lm.hub_model import save_small
+    save_small(tmp_path/'small')
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('12+7\n\n8*9\n'))
+    cli.main(['chat', str(tmp_path/'small'), '--length', '8', '--steps', '8', '--json'])
+    known = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row['question'] for row in known] == ['12+7', '8*9'] and all('answer' in row for row in known)
+
+
+def test_a_parameter_that_a_stage_does_not_take_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as e: cli.main(['sample', 'epochs=3'])
+    err = capsys.readouterr().err
+    assert e.value.code == 2 and 'has no parameter epochs' in err and err.count('\n') == 1

@@ -106,9 +106,14 @@ DEMOS = [
 ]
 OWN_MODEL = ('remask tune mine.py:model mine.py:score remdm_cap eta=0.02,0.1 --length 64 --vocab-size 1000 '
              '--mask-id 1000')
+CHAT = "echo '358+417' | remask chat --json"
 NOT_HERE = {
     'make test': 'runs this file',
     'make help': 'is run by test_house',
+    'remask chat': 'is run by test_cli',
+    'remask train': 'is run by test_cli with a parameter it refuses',
+    'source <(remask completion bash)': 'is run by test_cli',
+    CHAT: 'is run by test_cli',
     'remask explain METHOD': 'a name in place of METHOD is among DEMOS',
     OWN_MODEL: 'is run by test_package',
     'python3.11 -m venv .venv && .venv/bin/python -m pip install torch':

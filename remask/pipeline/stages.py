@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['POSITIVE', 'SEED_LISTS', 'DURATIONS', 'HELP', 'stage_params', 'sampled_keys', 'check_sampled', 'coerce', 'size_fault',
            'select_parameters', 'entries', 'normalise', 'run_notebook', 'log_duration', 'duration_table',
-           'project_root', 'enter_project', 'run_stage', 'describe_stages', 'describe_stage', 'help_of', 'stage_main',
-           'as_html']
+           'project_root', 'enter_project', 'run_stage', 'describe_stages', 'describe_stage', 'help_of',
+           'until_reader_leaves', 'stage_main', 'as_html']
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #216e5b36
 import json, logging, os, re, sys, tempfile, time, warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 import nbformat, papermill
@@ -386,6 +387,18 @@ def help_of(
     named = [a for a in args if a not in HELP]
     return describe_stage(find_stage(named[0])) if named else describe_stages()
 
+# %% ../../nbs/7_pipeline/01_stages.ipynb #0cf073b3
+@contextmanager
+def until_reader_leaves()->Iterator[None]:
+    "Write to standard output; end with code 141 where its reader has left, as `head` does"
+    try:
+        try: yield
+        finally: sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno()) # Python writes what is left when it ends
+        sys.exit(141)
+
 # %% ../../nbs/7_pipeline/01_stages.ipynb #38e4748e
 def _write(text): sys.stdout.write(text + '\n')
 
@@ -394,8 +407,8 @@ def stage_main()->None:
     args = sys.argv[1:]
     try:
         enter_project(project_root())
-        if {*HELP} & {*args}: return _write(help_of(args))
-        run_stage(args)
+        if not {*HELP} & {*args}: return run_stage(args)
+        with until_reader_leaves(): _write(help_of(args))
     except (ValueError, RuntimeError, OSError) as e: sys.exit(f"{' '.join(args):.300}: {e}")
 
 # %% ../../nbs/7_pipeline/01_stages.ipynb #303e7c64
