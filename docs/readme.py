@@ -92,10 +92,11 @@ FINDINGS = [
 SITUATIONS = [
     ('Samples must keep the distribution (plans, molecules)',
      '`remdm_cap`, small eta, or `fixed_count`',
-     'exact; in 16 steps at most {distance_cap} from the truth (total variation), exact samples 0.028'),
+     'exact; in {distance_steps} steps at most {distance_cap} from the truth (total variation), '
+     'exact samples {distance_exact}'),
     ('One right answer, few evaluations (puzzles)', '`threshold_remask`',
      '{sudoku_threshold_remask} of 9x9 Sudoku in {sudoku_threshold_remask_nfe} evaluations; confidence order '
-     '{sudoku_confidence} % in 51'),
+     '{sudoku_confidence} % {sudoku_confidence_nfe}'),
     ('Answers, and a score can be trained', '`remedi` with a head; a dual stream with `remask_below`',
      '{answers_stream} of sums right, {answers_stream_none} without'),
     ('Answers, and nothing can be trained', '`self_masking_free`',
@@ -107,10 +108,13 @@ SITUATIONS = [
 
 
 def distances():
-    "'distance_method' -> the last column of the table of methods"
+    "What the page of methods says of distances: of a method, of exact samples, in how many steps"
     table = (DOCS/'pages'/'methods.md').read_text()
     found = dict(re.findall(r'^\| `(\w+)` \|.*\| ([\d.]+) \|$', table, re.M))
-    return dict(distance_cap=max(found['remdm_cap'], found['fixed_count']))
+    said = re.search(r'in (\d+) steps to the true.*?exact samples score about\s+([\d.]+\d)', table, re.S)
+    if said is None: refuse('docs/pages/methods.md no longer says what exact samples score')
+    at_most = max(found['remdm_cap'], found['fixed_count'])
+    return dict(distance_cap=at_most, distance_steps=said[1], distance_exact=said[2])
 
 
 def findings(found):

@@ -29,6 +29,14 @@ def test_every_figure_of_the_findings_comes_from_a_stored_result():
     assert set(re.findall(r'{(\w+)}', templates)) <= set(known)
 
 
+NAMES = r'`[^`]*`|{\w+}|9x9|temperature [01]|in 8 evaluations'  # no results
+
+
+def test_no_figure_of_the_findings_is_written_by_hand():
+    for text in [*readme.FINDINGS, *(cell for row in readme.SITUATIONS for cell in row)]:
+        assert not re.search(r'\d', re.sub(NAMES, '', text)), text
+
+
 def test_another_result_gives_another_page_and_a_false_claim_is_refused(tmp_path, monkeypatch):
     found = readme.results()
     mean, spread = found['methods'][readme.PUBLISHED]['validity/inside_validity']
