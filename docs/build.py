@@ -13,6 +13,8 @@ from remask.core.sampler import Process, sample
 from remask.core.schedules import linear
 from remask.methods.catalogue import CATALOGUE, CONSTRUCTORS, METHOD_INFO
 from remask.methods.exact_benchmark import exact_with_heads
+from remask.methods.published import compared
+from remask.methods.registry import get_method
 
 ROOT = pathlib.Path(__file__).parents[1]
 SITE = ROOT/'build'/'site'
@@ -292,6 +294,86 @@ def example(found, name):
     return re.sub(r"method='\w+'", f"method='{name}'", call)
 
 
+# ---- results of a method: the stored comparison of plans, and the findings that name it
+
+COLUMNS = {'coverage/unique_archetypes': 'archetypes', 'validity/inside_validity': 'inside validity',
+           'distribution/edge_js': 'edge JS', 'coverage/diversity': 'diversity', 'cost/nfe': 'NFE'}
+CAPITALS = {'P2': 'p2', 'RCR': 'rcr', 'DFM': 'dfm', 'Gibbs': 'gibbs', 'WINO': 'wino', 'PRISM': 'prism',
+            'RemeDi': 'remedi', 'Tolerator': 'tolerator', 'self-masking': 'self_masking'}
+
+
+@functools.cache
+def stored_results(): return json.loads((ROOT/'docs'/'results.json').read_text())
+
+
+@functools.cache
+def families():
+    "{method: names of its rows in the stored comparison}"
+    found = {}
+    for name in stored_results()['methods']:
+        if name == 'heldout': continue
+        found.setdefault(get_method(compared(name).id).family, []).append(name)
+    return found
+
+
+def interval(known, metric):
+    "Mean and spread over the seeds"
+    if metric not in known: return '-'
+    mean, spread = known[metric]
+    digits = 0 if mean >= 20 and not spread else 1 if mean >= 20 else 4
+    return f'{mean:.{digits}f}' + (f' ± {spread:.{digits}f}' if spread else '')
+
+
+def plans_results(name):
+    "The rows of the stored comparison that are of this method, and the held-out reference"
+    found = stored_results()
+    if name not in families(): return []
+    names = [*families()[name], 'heldout']
+    rows = [[f'`{n}`', *(interval(found['methods'][n], m) for m in COLUMNS)] for n in names]
+    size = f"{len(found['seeds'])} seeds of {found['samples']} plans, {found['steps']} steps; mean ± deviation over "
+    return [f'Floor plans ({size}seeds):', table(['', *COLUMNS.values()], rows)]
+
+
+def spoken(log):
+    "{word of LOG.md: method}: names as they are and as they were, and how the papers write them"
+    former = re.findall(r'^\| (.+?) \| (.+?) \| .*\|$', log, re.M)
+    words = {f'`{name}`': name for name in CATALOGUE} | CAPITALS
+    words |= {name.replace('_', ' '): name for name in CATALOGUE if '_' in name}
+    for old, new in former:
+        for method in set(re.findall(r'`(\w+)`', new)) & set(CATALOGUE):
+            words |= {f'`{was}`': method for was in re.findall(r'`(\w+)`', old)}
+    return words
+
+
+def named_in(text, words):
+    "The methods that a finding names"
+    plain = ' '.join(text.replace('ReMDM', 'remdm').split())
+    def stands(word): return re.search(rf'(?<![\w-]){re.escape(word)}(?![\w-])', plain)
+    return {method for word, method in words.items() if stands(word)}
+
+
+@functools.cache
+def findings_of_methods():
+    "{method: [(topic, title), ...]}, in the order of the log's index"
+    log = (ROOT/'LOG.md').read_text()
+    words, texts, found = spoken(log), findings(log), {}
+    for topic, titles in topics(log).items():
+        for title in titles:
+            for method in named_in(f'{title} {texts[title]}', words):
+                found.setdefault(method, []).append((topic, title))
+    return found
+
+
+def results_of(name):
+    "What is known of a method in every domain"
+    page = f'methods/{name}.md'
+    def link(topic, title): return f'[{title}]({address(f"log/{slug(topic)}.md", page)}#{slug(title)})'
+    rows = [[topic, link(topic, title)] for topic, title in findings_of_methods().get(name, ())]
+    said = ['Findings that name it:', table(['topic', 'finding'], rows)] if rows else []
+    parts = plans_results(name) + said
+    return ['## Results', *parts] if parts else []
+
+
 CAPTION = (
     f'{STEPS} steps on the balanced strings of {LENGTH} brackets, with the exact denoiser. Of {ROWS} rows, '
     'the one whose unmasked tokens were changed or remasked most often. A dot marks an unmasked '
@@ -310,7 +392,7 @@ def method_page(name, known, call):
     parts += [parameters(make), '' if info.needs else python(call)]
     parts += [f'![{name}]({name}.png){{ width=420 }}', CAPTION]
     source = address(f'{named("catalogue")}#{make.__name__}', f'methods/{name}.md')
-    parts += [f'[`{make.__name__}`]({source})', python(inspect.getsource(make))]
+    parts += [f'[`{make.__name__}`]({source})', python(inspect.getsource(make)), *results_of(name)]
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 

@@ -88,6 +88,27 @@ def test_the_row_of_a_method_gives_its_facts():
     assert len({len(row) for row in rows.values()}) == 1
 
 
+def test_every_stored_row_is_on_the_page_of_one_method():
+    stored = [name for name in site.stored_results()['methods'] if name != 'heldout']
+    placed = [name for names in site.families().values() for name in names]
+    assert sorted(placed) == sorted(stored) and set(site.families()) <= set(CATALOGUE)
+    mean, spread = site.stored_results()['methods']['random_topp09_remdm_cap_eta02']['distribution/edge_js']
+    _, rows = site.plans_results('davis_rate')
+    line, = (l for l in rows.splitlines() if l.startswith('| `random_topp09_remdm_cap_eta02` |'))
+    assert f'{mean:.4f} ± {spread:.4f}' in line and '`heldout`' in rows
+    assert site.plans_results('gibbs') == []
+
+
+def test_a_finding_is_on_the_pages_of_the_methods_that_it_names():
+    words = site.spoken('| `settled` | `threshold_remask` | policy |\n')
+    text = 'At most `settled`, fixed count, P2 and ReMDM cap, but no threshold and no p2.'
+    assert site.named_in(text, words) == {'threshold_remask', 'fixed_count', 'p2', 'remdm_cap'}
+    found = dict(site.findings_of_methods())
+    solves = '2026-11-28 Threshold remasking solves 9x9 Sudoku with 20 % of the evaluations'
+    assert solves in [title for _, title in found['threshold_remask']]
+    assert '](../log/' in site.results_of('threshold_remask')[-1]
+
+
 # ---- the site
 
 class Page(html.parser.HTMLParser):
