@@ -330,8 +330,9 @@ def plans_results(name):
     if name not in families(): return []
     names = [*families()[name], 'heldout']
     rows = [[f'`{n}`', *(interval(found['methods'][n], m) for m in COLUMNS)] for n in names]
-    size = f"{len(found['seeds'])} seeds of {found['samples']} plans, {found['steps']} steps; mean ± deviation over "
-    return [f'Floor plans ({size}seeds):', table(['', *COLUMNS.values()], rows)]
+    size = f"{len(found['seeds'])} seeds of {found['samples']} plans, {found['steps']} steps"
+    said = f'Floor plans ({size}; mean ± deviation over seeds):'
+    return [said, table(['', *COLUMNS.values()], rows)]
 
 
 def spoken(log):
