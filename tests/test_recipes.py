@@ -111,6 +111,7 @@ NOT_HERE = {
     'make test': 'runs this file',
     'make help': 'is run by test_house',
     'remask chat': 'is run by test_cli',
+    'make lab': 'what it opens is run by test_workbench',
     'remask train': 'is run by test_cli with a parameter it refuses',
     'source <(remask completion bash)': 'is run by test_cli',
     CHAT: 'is run by test_cli',
