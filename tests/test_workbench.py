@@ -1,5 +1,5 @@
 """The interactive notebook: executed, and clicked in a browser."""
-import importlib.util, os, sys
+import importlib.util, os, sys, time
 import pytest
 from browser import browser, free_port, needs_browser, server, wait_for
 from notebooks import ROOT
@@ -23,6 +23,7 @@ def test_the_notebook_runs_from_the_stored_networks(tmp_path, monkeypatch):
 IDLE = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
 READY = f"!!window.jupyterapp && !!document.querySelector('{IDLE}')"
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells'), true"
+BEGUN = "[...document.querySelectorAll('.jp-InputPrompt')].some(p => /[*\\d]/.test(p.innerText))"
 DONE = "![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText.includes('*'))"
 BUTTONS = "[...document.querySelectorAll('button')].filter(b => b.innerText.trim() == 'complete')"
 HANDLES = "document.querySelectorAll('.noUi-handle')"
@@ -38,6 +39,13 @@ def settings(folder):
     return dict(JUPYTER_CONFIG_DIR=str(folder)) | {f'JUPYTERLAB_{k}_DIR': str(v) for k, v in places.items()}
 
 
+def run_all(page):
+    "Run all cells, which does nothing before the notebook is connected to its kernel"
+    if not page.run(BEGUN): page.run(RUN_ALL)
+    time.sleep(3)
+    return page.run(BEGUN)
+
+
 @needs_browser
 def test_a_click_completes_a_text_and_the_slider_goes_through_it(tmp_path):
     port = free_port()
@@ -47,7 +55,7 @@ def test_a_click_completes_a_text_and_the_slider_goes_through_it(tmp_path):
     with server(lab, f'{url}/api', cwd=ROOT, env=env), browser(tmp_path) as page:
         page.open(f'{url}/lab/tree/0_start/04_workbench.ipynb')
         wait_for(lambda: page.run(READY), 90, 'the start of the kernel')
-        assert page.run(RUN_ALL)
+        wait_for(lambda: run_all(page), 90, 'the run of the cells')
         wait_for(lambda: page.run(f'{BUTTONS}.length == 4 && {DONE}'), 180, 'the end of all cells')
         assert 'step 10 of 10' in page.text() and 'of 48' not in page.text()  # of the plan
         page.run(f'{BUTTONS}[1].click()')
