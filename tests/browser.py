@@ -1,5 +1,6 @@
 """A headless Chromium of the distribution, driven over its debugging port; no other package is needed."""
-import contextlib, json, os, shutil, socket, subprocess, time, urllib.request
+import base64, contextlib, json, os, shutil, socket, subprocess, time, urllib.request
+from functools import partial
 import pytest, websocket
 
 NAMES = 'chromium', 'chromium-browser', 'google-chrome'
@@ -46,6 +47,10 @@ class Page:
         given = dict(expression=script, returnByValue=True, awaitPromise=True)
         return self.send('Runtime.evaluate', **given)['result'].get('value')
 
+    def wait_for(self, script, seconds, what):
+        "Wait until an expression of JavaScript is true"
+        return wait_for(partial(self.run, script), seconds, what)
+
     def text(self): return self.run('document.body ? document.body.innerText : ""') or ''
 
     def wait_for_text(self, *words, seconds=90):
@@ -59,7 +64,6 @@ class Page:
             raise AssertionError(f'not on the page: {missing}\n{self.text()[:3000]}') from None
 
     def picture(self, path):
-        import base64
         data = self.send('Page.captureScreenshot', format='png')['data']
         path.write_bytes(base64.b64decode(data))
 
@@ -72,7 +76,7 @@ def browser(folder, size='1400,1400'):
                f'--user-data-dir={folder}/profile', f'--remote-debugging-port={port}', 'about:blank']
     log = open(folder/'browser.log', 'w')
     process = subprocess.Popen([FOUND, *options], stdout=log, stderr=log)
-    try: yield wait_for(lambda: Page(port), what='the start of the browser')
+    try: yield wait_for(partial(Page, port), what='the start of the browser')
     finally:
         process.terminate()
         process.wait(20)
@@ -85,7 +89,7 @@ def server(command, url, **more):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True, **more)
     try:
-        wait_for(lambda: urllib.request.urlopen(url, timeout=2).status == 200, 90, f'an answer of {url}')
+        wait_for(partial(urllib.request.urlopen, url, timeout=2), 90, f'an answer of {url}')
         yield
     finally:
         os.killpg(process.pid, 15)
