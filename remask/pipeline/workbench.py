@@ -118,8 +118,8 @@ def plan_picture(film, k:int)->bytes: # a PNG
     z = layout(end)
     ax = show_graph(film.states[k], at=z)
     to = BytesIO()
-    ax.figure.savefig(to, dpi=130)
-    plt.close(ax.figure)
+    ax.figure.savefig(to, dpi=130) # type: ignore[union-attr]
+    plt.close(ax.figure) # type: ignore[arg-type]
     return to.getvalue()
 
 # %% ../../nbs/7_pipeline/09_workbench.ipynb #6ccb85ae
