@@ -106,7 +106,7 @@ DEMOS = [
 ]
 OWN_MODEL = ('remask tune mine.py:model mine.py:score remdm_cap eta=0.02,0.1 --length 64 --vocab-size 1000 '
              '--mask-id 1000')
-CHAT = "echo '358+417' | remask chat --json"
+CHAT = "echo '961+169' | remask chat --json"
 NOT_HERE = {
     'make test': 'runs this file',
     'make help': 'is run by test_house',
