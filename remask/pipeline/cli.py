@@ -232,10 +232,11 @@ def tune_own(
     model:str, metric:str, # FILE.py:NAME
     method:str, grid:list, # a name, and 'eta=0.02,0.1'
     smallest:bool=False, as_json:bool=False, # a smaller number is better; a record in place of a table
-    **call, # of `remask.generate`
+    **call, # of `remask.generate`; engine and address: where the seeds are sampled
 )->str: # a table, and the parameters
     "Choose a method's parameters on a model of your own, by a metric of its samples"
     functions = load_function(model), load_function(metric)
+    call['engine'] = Engine(call.get('engine', 'serial'), call.pop('address', ''))
     tuned = tune(functions[0], method, _grid_of(grid), functions[1], largest=not smallest, **call)
     found = dict(method=method, parameters=tuned.parameters, tried=tuned.table.T.to_dict())
     if as_json: return _as_json(found)
@@ -304,9 +305,14 @@ def _command(commands, name, run): # a command with the docstring of its functio
 
 def _json(c): c.add_argument('--json', dest='as_json', action='store_true', help="a record for a script")
 
+def _engine(c, usual='local'):
+    c.add_argument('--engine', default=usual, choices=ENGINES, help="where tasks run")
+    c.add_argument('--address', default='', help="of a Ray cluster: auto, host:port; none: one here")
+
 def _method(c, *name, **more): # an argument that names a method
     c.add_argument(*name, help="a name of remask methods, or as in Davis's tables", **more)
 
+# %% ../../nbs/7_pipeline/12_cli.ipynb #e28b31aa
 def _demo(commands):
     c = _command(commands, 'demo', demo)
     c.add_argument('what', choices=[*DEMOS])
@@ -352,6 +358,7 @@ def _tune(commands):
     c.add_argument('--num-samples', type=int, default=16, help="of each seed")
     c.add_argument('--seeds', type=int, nargs='+', default=[101, 102, 103])
     c.add_argument('--smallest', action='store_true', help="a smaller number is better")
+    _engine(c, 'serial')
     _json(c)
 
 # %% ../../nbs/7_pipeline/12_cli.ipynb #b101dc15
@@ -386,10 +393,6 @@ def _chat(commands):
     _json(c)
 
 # %% ../../nbs/7_pipeline/12_cli.ipynb #b459d97e
-def _engine(c):
-    c.add_argument('--engine', default='local', choices=ENGINES, help="where tasks run")
-    c.add_argument('--address', default='', help="of a Ray cluster: auto, host:port; none: one here")
-
 def _sweep(commands):
     c = _command(commands, 'sweep', sweep)
     c.add_argument('stages', nargs='+', help="names in dvc.yaml, in their order: sample evaluate")
