@@ -21,7 +21,7 @@ SITE = ROOT/'build'/'site'
 OWN_PAGE = dict(notebooks='notebooks', methods='methods') # pages of docs/pages that are a part of the site
 HOW_TO = [
     'own-model', 'own-method', 'own-plans', 'own-text', 'own-questions', 'real-llada', 'training-again',
-    'comparing-revisions', 'samples-elsewhere',
+    'comparing-revisions', 'samples-elsewhere', 'cluster',
 ]
 PROJECT = ['domains', 'experiments', 'work', 'layout', 'platforms'] # beside the front page
 OUTPUTS = 'The pages show the outputs that are stored in the notebooks; building the site runs none of them.'

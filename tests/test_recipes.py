@@ -4,7 +4,8 @@ import numpy as np, pytest, torch, yaml
 from ruamel.yaml import YAML
 from scipy.io import savemat
 from remask.pipeline import store
-from remask.pipeline.stages import read_params
+from remask.pipeline.cli import parser, sweep
+from remask.pipeline.params import declared_parameters, find_stage, read_params
 from remask.pipeline.tracking import open_experiment, runs
 from remask.core.files import open_tensors
 from remask.domains.text import Vocabulary
@@ -107,6 +108,7 @@ DEMOS = [
 OWN_MODEL = ('remask tune mine.py:model mine.py:score remdm_cap eta=0.02,0.1 --length 64 --vocab-size 1000 '
              '--mask-id 1000')
 CHAT = "echo '961+169' | remask chat --json"
+ON_A_CLUSTER = ['On a cluster', 'Slurm', 'Kubernetes']   # followed by test_sweep and test_engine, where Ray is installed
 NOT_HERE = {
     'make test': 'runs this file',
     'make help': 'is run by test_house',
@@ -125,7 +127,7 @@ FOREIGN_MODEL = 'The real LLaDA'   # followed by `test_the_page_of_the_real_llad
 
 def test_every_command_is_followed_by_a_test():
     known = {*FRONT, SAMPLED_AGAIN, OF_MINE, *OTHERS, *DEMOS, *NOT_HERE}
-    for title in [*FOLLOWED, FOREIGN_MODEL]: known |= set(commands(sections()[title]))
+    for title in [*FOLLOWED, FOREIGN_MODEL, *ON_A_CLUSTER]: known |= set(commands(sections()[title]))
     rules = re.compile(
         '<!-- methods -->.*<!-- end of methods -->', re.S
     )  # equations, some of which begin with remask
@@ -134,6 +136,18 @@ def test_every_command_is_followed_by_a_test():
     assert set(FRONT) <= set(commands(README)) and {'make train-text', 'make train-answers'} <= set(
         commands(README)
     )
+
+
+def test_the_page_on_clusters_names_options_and_versions_that_exist():
+    page = [c for title in ON_A_CLUSTER for c in commands(sections()[title])]
+    sweeps = [c[c.index('remask sweep'):].split()[1:] for c in page if 'remask sweep s' in c]
+    for words in sweeps: assert parser().parse_args(words).run is sweep
+    assert len(sweeps) >= 3 and any('ray' in words for words in sweeps)
+    installed, = (c.split()[-1] for c in page if 'pip install' in c)
+    assert f'ray = ["{installed}"]' in (ROOT/'pyproject.toml').read_text()
+    single, = (c.split()[1:] for c in page if c.startswith('remask-stage '))
+    known = declared_parameters(find_stage(single[0], ROOT/'nbs/experiments'))
+    assert {w.partition('=')[0] for w in single[1:]} <= set(known)
 
 
 def test_commands_are_read_with_their_comments_and_continuations():
