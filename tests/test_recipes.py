@@ -108,7 +108,8 @@ DEMOS = [
 OWN_MODEL = ('remask tune mine.py:model mine.py:score remdm_cap eta=0.02,0.1 --length 64 --vocab-size 1000 '
              '--mask-id 1000')
 CHAT = "echo '961+169' | remask chat --json"
-ON_A_CLUSTER = ['On a cluster', 'Slurm', 'Kubernetes']   # followed by test_sweep and test_engine, where Ray is installed
+# followed by test_sweep and test_engine, where Ray is installed
+ON_A_CLUSTER = ['On a cluster', 'Slurm', 'Kubernetes']
 NOT_HERE = {
     'make test': 'runs this file',
     'make help': 'is run by test_house',
