@@ -24,7 +24,9 @@ help: ## list what can be done
 
 env: $(READY) ## make the environment; a torch that is already in .venv is kept
 
+# MLflow does not escape a percent sign in the path of its own files, and would fail after all the sampling.
 $(READY): requirements.lock pyproject.toml
+	@case "$(CURDIR)" in *%*) echo "remask: MLflow cannot run from a folder with % in its name ($(CURDIR)); rename it, then run make again" >&2; exit 1;; esac
 	@command -v $(PYTHON) >/dev/null || { echo "remask: there is no $(PYTHON); install Python 3.11 or name yours: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "remask: $(PYTHON) cannot make an environment; install its venv module" >&2; exit 1; }
 	@echo "environment: $$(grep -c == requirements.lock) packages into .venv, about 3 minutes the first time (log: .venv/install.log)"

@@ -54,6 +54,14 @@ def run(at, *words, **env):
     return done.returncode, done.stdout + done.stderr
 
 
+def test_an_environment_that_mlflow_cannot_run_from_is_refused_before_it_is_made(tmp_path):
+    at = tmp_path/'50% done'
+    at.mkdir()
+    for name in ('Makefile', 'requirements.lock', 'pyproject.toml'): shutil.copy2(ROOT/name, at/name)
+    code, said = run(at, 'make', 'env')
+    assert code and '% in its name' in said and 'rename it' in said and not (at/'.venv').exists()
+
+
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
     "The project in a folder named with a blank and signs of URLs and shells; the path is long"
