@@ -1,5 +1,5 @@
 "The `remask` command."
-import io, json, subprocess, sys
+import io, json, subprocess, shlex, sys
 
 import pytest, torch
 
@@ -137,7 +137,7 @@ PIPED = [('remask', '--help'), ('remask', 'methods --json'), ('stage', '--help')
 @pytest.mark.parametrize('which, args', PIPED)
 def test_a_reader_that_leaves_early_ends_a_command_without_a_word(which, args):
     code = f'from {MAINS[which]}; main()'
-    piped = f"{sys.executable} -c '{code}' {args} | true; echo ${{PIPESTATUS[0]}}"
+    piped = f"{shlex.quote(sys.executable)} -c '{code}' {args} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(['bash', '-c', piped], capture_output=True, text=True, cwd=ROOT)
     # argparse itself takes no notice of a reader of its help that left
     assert done.stdout in ('141\n', '0\n') and done.stderr == ''
