@@ -430,6 +430,20 @@ def test_errors_of_the_kernel_reach_the_terminal(project, capfd):
     assert 'an error' in printed and 'a warning' not in printed
 
 
+def test_a_kernel_takes_no_port(project):
+    "Kernels started at once may be given the same free TCP port: sockets in a folder of their own cannot be"
+    show = ["from ipykernel.connect import get_connection_file", "print(open(get_connection_file()).read())"]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('\n'.join(show))])
+    nbformat.write(nb, project/'kernel.ipynb')
+    seen = []
+    for _ in range(2):
+        run_notebook(project/'kernel.ipynb', project/'out.ipynb', {})
+        seen.append(json.loads(nbformat.read(project/'out.ipynb', 4).cells[-1].outputs[0].text))
+    assert [s['transport'] for s in seen] == ['ipc', 'ipc']
+    folders = [pathlib.Path(s['ip']).parent for s in seen]
+    assert folders[0] != folders[1] and not any(f.exists() for f in folders)
+
+
 # ---- what a value of a parameter may not do
 
 def refused(monkeypatch, words, *args):
