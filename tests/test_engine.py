@@ -83,6 +83,7 @@ INTERRUPTED = """
 import os, signal, sys, time
 from pathlib import Path
 from remask.core.engine import completed
+signal.signal(signal.SIGINT, signal.default_int_handler)     # a shell ignores it for what it starts behind
 def work(k):
     if k == 3: time.sleep(60)
     return k
