@@ -594,9 +594,12 @@ class Streamed(nn.Module):
         self.net, self.name = net, name
         self.second = DualStream(net.blocks, after, int(net.config['d']))
 
-    def forward(self, x:Tensor, t:Tensor|float, real:Tensor, at:Tensor|None=None)->Denoised:
+    def forward(self,
+        x:Tensor, t:Tensor|float, real:Tensor, # (B,L) ids; (B,) or one time; (B,L) bool
+        at:Tensor|None=None, scored:int|None=None, # as for `Denoiser.forward`
+    )->Denoised:
         "Run the network, and score positions with the stream"
-        out = self.net(x, t, real, at)
+        out = self.net(x, t, real, at, scored)
         score = {self.name: self.second()}
         return out._replace(heads=out.heads | score)
 

@@ -13,7 +13,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from ..core.denoiser import Block, Denoised
+from ..core.denoiser import Block, Denoised, join_rows
 from .blocks import gather_columns
 
 # %% ../../nbs/5_lm/11_caches.ipynb #40291083
@@ -31,29 +31,9 @@ def _replaced(kept, new, asked): # kept: (B,H,L,width); new: (n,H,w,width) -> (n
     kept[asked.rows] = rows
     return rows.to(new)
 
-# %% ../../nbs/5_lm/11_caches.ipynb #8e3d569a
-def _complex(a, b): # real and imaginary parts
-    pairs = torch.stack([a, b], -1)
-    return torch.view_as_complex(pairs)
-
-def _rotated(z, turn): # queries or keys (n,H,w,width), rotated by (2,n,w,width/2) cosines and sines
-    if turn is None: return z
-    a, b = z.float().chunk(2, -1)
-    cos, sin = turn[:, :, None]
-    turned = _complex(a, b)*_complex(cos, sin)
-    halves = turned.real, turned.imag
-    return torch.cat(halves, -1).to(z)
-
 # %% ../../nbs/5_lm/11_caches.ipynb #d6e75a51
-def _heads(block, h, turn): # (n,w,d) -> queries, keys, values (n,H,w,width)
-    n, w, d = h.shape
-    qkv = block.qkv(h)
-    qkv = qkv.view(n, w, 3, block.heads, d//block.heads)
-    q, k, v = qkv.permute(2, 0, 3, 1, 4)
-    return _rotated(q, turn), _rotated(k, turn), v
-
 def _attend(block, cache, kept, h, allowed, turn): # kept: keys and values (2,B,H,L,width)
-    q, k, v = _heads(block, h, turn)
+    q, k, v = block.project(h, turn)
     asked = cache.asked
     keys = _replaced(kept[0], k, asked)
     values = _replaced(kept[1], v, asked)
@@ -134,18 +114,10 @@ def _evaluate(self:KVCache, x, t, at): # the columns `self.asked.at` -> those as
     ids = gather_columns(x, self.asked.at)
     self.columns += ids.numel()
     exist = torch.ones_like(ids, dtype=torch.bool)
-    out = self.net(ids, t, exist, self.asked.at)
     w = at.shape[1]
+    out = self.net(ids, t, exist, self.asked.at, w)
     scores = {name: score[:, :w] for name, score in out.heads.items()}
-    return Denoised(out.logits[:, :w], None, scores)
-
-def _in_order(parts, groups): # outputs of groups of rows -> one output
-    back = torch.cat(groups).argsort()
-    def joined(pieces): return torch.cat(pieces)[back]
-    logits = joined([p.logits for p in parts])
-    names = parts[0].heads
-    scores = {name: joined([p.heads[name] for p in parts]) for name in names}
-    return Denoised(logits, None, scores)
+    return Denoised(out.logits, None, scores)
 
 # %% ../../nbs/5_lm/11_caches.ipynb #b47e7c9e
 @patch
@@ -167,4 +139,4 @@ def ask(self:KVCache,
         part = self._evaluate(x[i], t[i], at[i])
         parts.append(part)
         groups.append(i)
-    return _in_order(parts, groups)
+    return join_rows(parts, groups)

@@ -19,7 +19,7 @@ from transformers import (
     BertConfig, BertForMaskedLM, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast)
 from ..core.tokens import TokenSpace
 from ..core.schedules import linear
-from ..core.denoiser import Denoised
+from ..core.denoiser import Denoised, join_rows
 from ..core.train import keyed_generator
 from ..core.sampler import Process
 from .blocks import gather_columns
@@ -266,15 +266,6 @@ def ask(self:Hub,
     return Denoised(logits.to(x.device), hidden, heads)
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #6e16dba6
-def _joined(parts, order): # the outputs of some groups of rows, in the order of the rows
-    back = torch.cat(order).argsort()
-    def join(pieces): return torch.cat(pieces)[back]
-    states = [part.hidden_states for part in parts]
-    hidden = None if states[0] is None else join(states)
-    heads = {}
-    for k in parts[0].heads: heads[k] = join([part.heads[k] for part in parts])
-    return Denoised(join([part.logits for part in parts]), hidden, heads)
-
 def _by_length(ask, x, t, real, at): # one call for each set of real positions, on those alone
     patterns, which = real.unique(dim=0, return_inverse=True)
     parts, order = [], []
@@ -286,7 +277,7 @@ def _by_length(ask, x, t, real, at): # one call for each set of real positions, 
         at_there = place[at[rows]]
         parts.append(ask(existing(x), t[rows], existing(real), at_there))
         order.append(rows)
-    return _joined(parts, order)
+    return join_rows(parts, order)
 
 # %% ../../nbs/5_lm/03_hub_model.ipynb #7e7369bd
 @patch

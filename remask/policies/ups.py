@@ -50,10 +50,10 @@ class Headed(nn.Module):
 
     def forward(self,
         x:Tensor, t:Tensor|float, real:Tensor, # (B,L) ids; (B,) or one time; (B,L) bool
-        at:Tensor|None=None, # as for `Denoiser.forward`
+        at:Tensor|None=None, scored:int|None=None, # as for `Denoiser.forward`
     )->Denoised:
         "Evaluate the denoiser, and its heads on the hidden states"
-        out = self.net(x, t, real, at)
+        out = self.net(x, t, real, at, scored)
         scores = {}
         for name, head in self.heads.items(): scores[name] = head(out.hidden_states)
         return out._replace(heads=out.heads | scores)
