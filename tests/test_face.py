@@ -63,7 +63,18 @@ def test_the_example_of_the_docstring_is_true():
     assert doctest.testmod(remask) == (0, len(re.findall('^>>>', remask.__doc__, re.M)))
 
 
-@pytest.mark.parametrize('block', re.findall(r'```python\n(.*?)```', README, re.S))
+BLOCKS = re.findall(r'```python\n(.*?)```', README, re.S)
+
+
+@pytest.mark.parametrize('block', [b for b in BLOCKS if 'write_shards' in b])
+def test_the_shards_of_the_pages_hold_all_rows(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(block, names)
+    assert names['written'] == 100 and len([*tmp_path.glob('many/*.safetensors')]) == 3
+
+
+@pytest.mark.parametrize('block', [b for b in BLOCKS if 'write_shards' not in b])
 def test_the_python_of_the_readme_runs(block):
     names = {}
     exec(block, names)

@@ -5,11 +5,14 @@ a training are in test_train.py, of a write in test_files.py, flipped bits of th
 the database in test_doctor.py, of checkpoints and tables in test_files.py, programs in test_programs.py."""
 import errno, json, os, random, signal, subprocess, sys, time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 import pyarrow as pa, pytest, torch
 from pyarrow import parquet
+from ruamel.yaml import YAML
 from remask.core import files
-from remask.core.files import open_tensors, read_records, save_tensors
+from remask.core.files import content_digest, open_tensors, read_records, save_tensors
+from remask.pipeline.tracking import open_experiment, runs
 from faults import CLASSES, campaign, record
 
 ROOT = Path(__file__).parents[1]
@@ -147,20 +150,17 @@ def test_a_full_disk_keeps_the_file_that_was_there_and_leaves_no_other(tmp_path,
     assert open_tensors(tmp_path/'a.safetensors')[0]['x'].tolist() == [1, 1, 1]
 
 
-# ---- stages that are killed, and two at once
+# ---- two runs of a stage at once
 
-STAGES = ['prepare data=plans', 'corpus text=teacher', 'puzzles', 'tasks quiz=arithmetic']
-OUTPUTS = 'build/prepare/**/*.*', 'build/text/**/*.*', 'build/puzzles/**/*.*', 'build/tasks/**/*.*'
-
-
-def contents(at): return {str(p.relative_to(at)): p.read_bytes() for glob in OUTPUTS for p in at.glob(glob)}
+def contents(at): return {p.name: p.read_bytes() for p in at.glob('build/prepare/plans/*')}
 
 
-def start(at, words):
+def start(at, *words):
+    "Start a command in a process group of its own"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = os.environ | dict(PATH=path, PYTHONPATH=str(at))
-    how = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    return subprocess.Popen(['remask-stage', *words.split()], cwd=at, env=env, **how)
+    how = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(words, cwd=at, env=env, **how)
 
 
 @pytest.fixture(scope='module')
@@ -176,39 +176,95 @@ def smoke(tmp_path_factory):
     return at
 
 
-def killed_after(at, words, seconds):
-    "Start a stage and kill it, with its kernel, at a moment; return whether it was still running"
-    stage = start(at, words)
-    try: stage.wait(seconds)
-    except subprocess.TimeoutExpired: pass
-    running = stage.poll() is None
-    if running: os.killpg(stage.pid, signal.SIGKILL)
-    stage.communicate()
+@pytest.mark.slow
+def test_two_runs_of_a_stage_at_once_leave_what_one_leaves(smoke):
+    words = 'remask-stage', 'prepare', 'data=plans'
+    start(smoke, *words).communicate()
+    whole = contents(smoke)
+    both = [start(smoke, *words) for _ in range(2)]
+    for stage in both: stage.communicate()
+    assert whole and contents(smoke) == whole and 0 in [stage.returncode for stage in both]
+
+
+# ---- kills of `dvc repro` while each kind of stage runs
+
+KILLS = 50
+FORCED = 'dvc', 'repro', '--single-item', '--force'
+
+
+def seconds_of_stages(at):
+    "Run every stage; return how long each ran"
+    began, run = {}, start(at, 'dvc', 'repro')
+    lines = []
+    for line in run.stdout:
+        lines.append(line)
+        if line.startswith('Running stage'): began[line.split("'")[1]] = time.monotonic()
+    assert run.wait() == 0, ''.join(lines[-20:])
+    ends = [*began.values()][1:] + [time.monotonic()]
+    return {stage: end - start for (stage, start), end in zip(began.items(), ends)}
+
+
+def killed_within(at, stage, seconds):
+    "Kill `dvc repro` and what it runs some seconds after a stage has begun; return whether it was running"
+    run = start(at, *FORCED, stage)
+    while not run.stdout.readline().startswith('Running stage'): assert run.poll() is None
+    with suppress(subprocess.TimeoutExpired): run.communicate(timeout=seconds)
+    running = run.poll() is None
+    if running: os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
     return running
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('words', STAGES)
-def test_a_killed_stage_ends_in_the_same_bytes(smoke, words):
-    began = time.monotonic()
-    assert start(smoke, words).communicate()[1] is not None
-    took, whole = time.monotonic() - began, contents(smoke)
-    rng = random.Random(words)
-    killed = [killed_after(smoke, words, rng.uniform(.3, .95)*took) for _ in range(6)]
-    after = contents(smoke)
-    assert any(killed) and whole and all(whole[name] == data for name, data in after.items() if name in whole)
-    stage = start(smoke, words)
-    assert stage.communicate() and stage.returncode == 0
-    parts = [p for p in smoke.glob('build/**/*.part')]
-    for p in parts: p.unlink()
-    assert contents(smoke) == whole and all(p.name.startswith('.') for p in parts)
+def outputs_of(at, stage):
+    lock = YAML(typ='safe').load((at/'dvc.lock').read_text())
+    return [at/out['path'] for out in lock['stages'][stage]['outs']]
+
+
+def result(path):
+    "What a file holds, but for how long a training took"
+    if path.suffix != '.safetensors': return path.read_bytes()
+    tensors, about = open_tensors(path)
+    about.get('provenance', {}).pop('seconds', None)
+    return content_digest(tensors, about)
+
+
+def results(at, stage):
+    "What lies in the outputs of a stage"
+    found = [p for out in outputs_of(at, stage) for p in [out, *out.rglob('*')] if p.is_file()]
+    return {p: result(p) for p in found if not p.name.startswith('.')}
+
+
+def grows(path): return path.suffix == '.jsonl'
+
+
+@pytest.fixture(scope='module')
+def complete(smoke):
+    "The project with everything that `dvc repro` makes at the sizes of `smoke`, and the time of each stage"
+    (smoke/'dvc.lock').unlink()
+    return smoke, seconds_of_stages(smoke)
 
 
 @pytest.mark.slow
-def test_two_runs_of_a_stage_at_once_leave_what_one_leaves(smoke):
-    words = STAGES[0]
-    start(smoke, words).communicate()
-    whole = contents(smoke)
-    both = [start(smoke, words) for _ in range(2)]
-    for stage in both: stage.communicate()
-    assert contents(smoke) == whole and 0 in [stage.returncode for stage in both]
+def test_fifty_kills_over_every_kind_of_stage_end_in_the_same_outputs(complete):
+    at, took = complete
+    rng = random.Random(0)
+    by_kind = {}
+    for stage in took: by_kind.setdefault(stage.split('@')[0], []).append(stage)
+    kinds = [*by_kind, *rng.sample([*by_kind], KILLS - len(by_kind))]
+    chosen, order = [rng.choice(by_kind[kind]) for kind in kinds], [*took]
+    running = 0
+    for stage in sorted(chosen, key=order.index, reverse=True): # a network trained again is another file
+        whole = results(at, stage)
+        running += killed_within(at, stage, rng.uniform(0, took[stage]))
+        left = results(at, stage)
+        assert all(grows(p) or whole[p] == left[p] for p in left), stage
+        again = start(at, *FORCED, stage)
+        said = again.communicate()[0]
+        assert again.returncode == 0, f'{stage}: {said[-2000:]}'
+        assert whole and results(at, stage) == whole, stage
+    assert running >= .8*KILLS
+    assert not [*at.glob('reports/**/*.part')]
+    plans = open_experiment(at, 'plans')
+    for of in plans.client.search_experiments():
+        methods = [run.info.run_name for run in runs(open_experiment(at, of.name))]
+        assert len(methods) == len({*methods}), of.name

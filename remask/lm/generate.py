@@ -74,11 +74,12 @@ class Output(NamedTuple):
     nfe: Tensor            # (N,) network evaluations of each row
     texts: list|None = None # N answers, of a language model
 
-def _sample_rows(model, space, x, m, steps, seed, batch): # Output of a model that is no language model
+def _sample_rows(model, space, x, m, steps, numbered, batch): # Output of a model that is no language model
     network = model if isinstance(model, Denoiser) else _as_denoise(model, space.V)
     real = torch.ones(1, space.L, dtype=torch.bool)
     ts = m.times(steps, linear, real)
-    numbers = torch.arange(len(x), device=x.device)
+    seed, first = numbered
+    numbers = first + torch.arange(len(x), device=x.device)
     def process(counter): return Process(count_nfe(network, counter), linear, space)
     batches = sample_batches(process, m, x, ts, numbers, seed, batch)
     rows, nfe = zip(*batches)
@@ -93,7 +94,7 @@ class _Task(NamedTuple): # what a language model is asked for
     samples: int   # answers to each prompt
 
 # %% ../../nbs/5_lm/08_generate.ipynb #3a0e7c09
-def _answer(hub, m, task, steps, seed, batch): # Output of a language model
+def _answer(hub, m, task, steps, numbered, batch): # Output of a language model
     of_block = max(1, steps*task.block//task.length)
     options = GenerationOptions(m.policy, m.draw, task.block, of_block)
     how = hub.fitted_options(options)
@@ -101,7 +102,8 @@ def _answer(hub, m, task, steps, seed, batch): # Output of a language model
     x, real = hub.rows(repeated, task.length, task.chat)
     N, L = x.shape
     space = hub.space(L, ())
-    numbers = torch.arange(N, device=x.device)
+    seed, first = numbered
+    numbers = first + torch.arange(N, device=x.device)
     rows, nfe, texts = [], [], []
     for k in range(0, N, batch):
         part, counter = slice(k, k + batch), NFECounter()
@@ -120,7 +122,7 @@ def generate(
     vocab_size:int|None=None, mask_id:int|None=None, # number of clean ids; id of MASK
     method:str|Policy|Method='remdm_cap', parameters:dict|None=None, # as in `as_method`
     steps:int=64, num_samples:int=1, # of a row; rows, or rows for each prompt or partly masked row
-    seed:int=0, batch_size:int=64, # a row depends on (seed, its number) only
+    seed:int=0, first:int=0, batch_size:int=64, # a row depends on (seed, its number) only; the first number
     block:int|None=None, chat:bool=False, # of a language model
 )->Output: # ids (N,L), nfe (N,), texts
     "Sample a model by a remasking method; raise ValueError for a call that lacks something"
@@ -128,7 +130,7 @@ def generate(
     if isinstance(model, Hub):
         if prompts is None or length is None: raise ValueError("a language model needs prompts and length")
         task = _Task(prompts, length, block or length, chat, num_samples)
-        return _answer(model, m, task, steps, seed, batch_size)
+        return _answer(model, m, task, steps, (seed, first), batch_size)
     if prompts is not None: raise ValueError("prompts are for models of load_hub: give partly masked ids")
     space, x = _start(model, ids, length, vocab_size, mask_id, num_samples)
-    return _sample_rows(model, space, x, m, steps, seed, batch_size)
+    return _sample_rows(model, space, x, m, steps, (seed, first), batch_size)

@@ -20,11 +20,11 @@ from .method import Method
 def draw_sizes(
     counts:Tensor|Sequence, # (K,) how often k+1 rooms occur in the training set
     n:int, # samples
-    seed:int,
+    seed:int, first:int=0, # number of the first sample
 )->Tensor: # (n,) sizes 1..K
     "Draw row sizes from a histogram, by a random stream of their own"
     p = torch.as_tensor(counts).double()
-    noise = Noise(seed, torch.arange(n))
+    noise = Noise(seed, first + torch.arange(n))
     u = noise(0, SIZE, 1)[:, 0]
     shares = p.cumsum(0)/p.sum()
     cumulative = shares.clamp(max=1)
