@@ -509,9 +509,9 @@ CLASSES['death'] = 'the process ended, or grew by more than a gigabyte'
 RELIABILITY = (
     'Small valid inputs are damaged, bits, bytes, lengths, numbers, fields, nesting and encodings, and given '
     'to everything that reads something from outside. `make faults` does it again and writes these counts. '
-    'Besides, it kills `dvc repro` fifty times at random moments, at least once while each kind of stage runs: '
-    'what is there after a kill is whole, and another run ends in the same outputs. Trainings and writes are killed '
-    'at chosen moments too; the tests are `tests/test_faults.py` and those it names.')
+    'Besides, it kills `dvc repro` fifty times at random moments, at least once while each kind of stage '
+    'runs: what is there after a kill is whole, and another run ends in the same outputs. Trainings and '
+    'writes are killed at chosen moments too; the tests are `tests/test_faults.py` and those it names.')
 
 
 MUTATIONS = (
