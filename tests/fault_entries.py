@@ -13,6 +13,7 @@ from remask.core import files
 from remask.core.denoiser import Denoiser, load_denoiser
 from remask.core.files import open_tensors, save_net, save_tensors
 from remask.core.rate_network import load_rate_network
+from remask.core.shards import read_shards, write_shards
 from remask.core.train import fit, published
 from remask.core.training_state import Curve, described
 from remask.domains import readers, tasks
@@ -321,6 +322,18 @@ def curve(folder, name):
     with in_place(folder, name, 'run'): return Curve(folder/'run').entries
 
 
+def row_numbers(first, n): return dict(number=first + torch.arange(n))
+
+
+def some_shards(folder): write_shards(folder, row_numbers, 5, dict(seed=0, method='cap'), size=3)
+
+
+def shards_told(data): return json_told(data) if data[:1] == b'{' else signed(data)
+
+
+def shard_rows(folder, name): return [described(shard) for shard in read_shards(folder)]
+
+
 # ---- results
 
 METRICS = dict(method='cap', summary={'validity/validity': [.5, .1]}, params=dict(samples=3, seeds=[1, 2]))
@@ -566,6 +579,8 @@ ENTRIES['networks without digest'] = Entry(without_digest, loaded, NETS)
 ENTRIES['samples'] = Entry(nets, opened, {'samples.safetensors': TENSORS}, signed)
 SPELLED = dict.fromkeys(('denoiser.safetensors', 'critic.safetensors'), TENSORS)
 ENTRIES['networks of a text'] = Entry(texts, text_networks, SPELLED, signed)
+SHARDS = {'manifest.json': JSON, '000001.safetensors': TENSORS}
+ENTRIES['shards'] = Entry(some_shards, shard_rows, SHARDS, shards_told)
 ENTRIES['training state'] = Entry(begun, resumed, {'state.safetensors': TENSORS}, signed, 5)
 ENTRIES['training curve'] = Entry(begun, curve, {'curve.jsonl': LINES}, None, 5)
 ENTRIES['metrics'] = Entry(results, compared, {'a.json': JSON}, json_told, 10, ('samples', 'process'))
