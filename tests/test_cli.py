@@ -4,9 +4,11 @@ import io, json, subprocess, shlex, sys
 import pytest, torch
 
 from notebooks import ROOT
-from remask.core.files import save_tensors
+from remask.core.denoiser import Denoiser
+from remask.core.files import save_net, save_tensors
+from remask.core.shards import read_shards
 from remask.pipeline import cli, stages
-from remask.domains.graphs import Graph
+from remask.domains.graphs import Graph, graph_position_features, graph_space, slots
 from remask.domains.readers import read_jsonl, write_jsonl
 
 SIZES = '--length 4 --vocab-size 3 --mask-id 3 --steps 4 --num-samples 8 --seeds 1 2'.split()
@@ -171,3 +173,27 @@ def test_a_parameter_that_a_stage_does_not_take_is_one_sentence(monkeypatch, cap
     with pytest.raises(SystemExit) as e: cli.main(['sample', 'epochs=3'])
     err = capsys.readouterr().err
     assert e.value.code == 2 and 'has no parameter epochs' in err and err.count('\n') == 1
+
+
+def small_project(at):
+    "A project with a network of plans of four rooms, not trained"
+    (at/'nbs'/'experiments').mkdir(parents=True)
+    (at/'params.yaml').write_text('run: {}\n')
+    space = graph_space(4)
+    plans = torch.where(slots(torch.tensor([3, 4, 4]), 4), 0, space.pad)
+    save_tensors(at/'build/prepare/plans/tokens.safetensors', dict(train=plans), dict(n_max=4))
+    net = Denoiser(graph_position_features(4), space.legal, d=16, layers=1, heads=2)
+    save_net(at/'build/train/plans/v1/net.safetensors', net, schedule='linear', steps=0)
+
+
+def test_generate_goes_on_below_the_project_and_writes_what_one_run_writes(tmp_path, monkeypatch, capsys):
+    small_project(tmp_path)
+    monkeypatch.chdir(tmp_path/'nbs')
+    words = 'generate llada_topp0.9_no_remask --steps 4 --size 5 --engine serial'.split()
+    def ids(folder): return torch.cat([shard['x'] for shard in read_shards(tmp_path/folder)])
+    for rows in '7', '12': cli.main([*words, '--rows', rows, '--to', str(tmp_path/'parts')])
+    cli.main([*words, '--rows', '12', '--to', str(tmp_path/'whole')])
+    assert ids('parts').equal(ids('whole')) and len(ids('whole')) == 12
+    assert capsys.readouterr().out.endswith('12 plans in 3 shards\n')
+    with pytest.raises(SystemExit) as e: cli.main([*words, '--rows', '0', '--to', str(tmp_path/'none')])
+    assert e.value.code == 2 and 'whole numbers above 0' in capsys.readouterr().err

@@ -252,17 +252,16 @@ def test_fifty_kills_over_every_kind_of_stage_end_in_the_same_outputs(complete):
     for stage in took: by_kind.setdefault(stage.split('@')[0], []).append(stage)
     kinds = [*by_kind, *rng.sample([*by_kind], KILLS - len(by_kind))]
     chosen, order = [rng.choice(by_kind[kind]) for kind in kinds], [*took]
-    running = 0
     for stage in sorted(chosen, key=order.index, reverse=True): # a network trained again is another file
         whole = results(at, stage)
-        running += killed_within(at, stage, rng.uniform(0, took[stage]))
+        seconds = rng.uniform(0, took[stage])
+        while not killed_within(at, stage, seconds): seconds /= 2 # it had ended before
         left = results(at, stage)
         assert all(grows(p) or whole[p] == left[p] for p in left), stage
         again = start(at, *FORCED, stage)
         said = again.communicate()[0]
         assert again.returncode == 0, f'{stage}: {said[-2000:]}'
         assert whole and results(at, stage) == whole, stage
-    assert running >= .8*KILLS
     assert not [*at.glob('reports/**/*.part')]
     plans = open_experiment(at, 'plans')
     for of in plans.client.search_experiments():

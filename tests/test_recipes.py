@@ -4,7 +4,8 @@ import numpy as np, pytest, torch, yaml
 from ruamel.yaml import YAML
 from scipy.io import savemat
 from remask.pipeline import store
-from remask.pipeline.cli import parser, sweep
+from remask.methods.published import compared
+from remask.pipeline.cli import generate_shards, parser, sweep
 from remask.pipeline.params import declared_parameters, find_stage, read_params
 from remask.pipeline.tracking import open_experiment, runs
 from remask.core.files import open_tensors
@@ -110,6 +111,8 @@ OWN_MODEL = ('remask tune mine.py:model mine.py:score remdm_cap eta=0.02,0.1 --l
 CHAT = "echo '961+169' | remask chat --json"
 # followed by test_sweep and test_engine, where Ray is installed
 ON_A_CLUSTER = ['On a cluster', 'Slurm', 'Kubernetes']
+# followed by test_cli, and its Python by test_face
+MANY_ROWS = 'More rows than memory holds'
 NOT_HERE = {
     'make test': 'runs this file',
     'make help': 'is run by test_house',
@@ -128,7 +131,8 @@ FOREIGN_MODEL = 'The real LLaDA'   # followed by `test_the_page_of_the_real_llad
 
 def test_every_command_is_followed_by_a_test():
     known = {*FRONT, SAMPLED_AGAIN, OF_MINE, *OTHERS, *DEMOS, *NOT_HERE}
-    for title in [*FOLLOWED, FOREIGN_MODEL, *ON_A_CLUSTER]: known |= set(commands(sections()[title]))
+    followed = [*FOLLOWED, FOREIGN_MODEL, MANY_ROWS, *ON_A_CLUSTER]
+    for title in followed: known |= set(commands(sections()[title]))
     rules = re.compile(
         '<!-- methods -->.*<!-- end of methods -->', re.S
     )  # equations, some of which begin with remask
@@ -149,6 +153,14 @@ def test_the_page_on_clusters_names_options_and_versions_that_exist():
     single, = (c.split()[1:] for c in page if c.startswith('remask-stage '))
     known = declared_parameters(find_stage(single[0], ROOT/'nbs/experiments'))
     assert {w.partition('=')[0] for w in single[1:]} <= set(known)
+
+
+def test_the_page_on_many_rows_names_options_and_a_method_that_exist():
+    page = commands(sections()[MANY_ROWS])
+    words = [c.split()[1:] for c in page if '--rows' in c]
+    asked = [parser().parse_args(w) for w in words]
+    assert {a.run for a in asked} == {generate_shards} and {a.engine for a in asked} == {'local', 'ray'}
+    assert {compared(a.method).process for a in asked} == {'unweighted'}
 
 
 def test_commands_are_read_with_their_comments_and_continuations():
