@@ -9,7 +9,6 @@ __all__ = ['MOST_SHARDS', 'Shards', 'write_shards', 'read_shards']
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from torch import Tensor
 from .engine import Engine, run_tasks
 from .files import open_tensors, read_json, save_json, save_tensors
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 import torch
 from torch import Tensor
-from ..core.denoiser import Denoiser, load_denoiser
+from ..core.denoiser import load_denoiser
 from ..core.files import open_tensors
 from ..core.loss import adjusted_denoiser
 from ..core.rate_network import load_rate_network
